@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apps.jobs.ledger import Material, Report
+from apps.jobs.ledger import Claim, Material, Report
 from engine.errors import AuthorError, StroemError
 from engine.masking import masker
 from engine.orders import (
@@ -26,6 +26,7 @@ from engine.orders import (
 )
 from engine.scripts import language_of_file
 from engine.spec.model import Action, Artifacts
+from runners import anchored
 from runners.base import Runner
 from runners.host.environment import User
 from workers.artifacts import Leaving, Shelf
@@ -260,20 +261,10 @@ class Execution:
         self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed
     ) -> StepOrder:
         claim, action = attempt.claim, rendered.action
-        work: ScriptWork | ImageWork
-        pinned: Pinned | None = None
         if self._users.all:
             place.user = self._users.take(is_local=_is_local(action))
         owner = place.user.owner if place.user is not None else None
-        if action.type == "script":
-            if action.runner == "pod":  # it fetches its workspace itself
-                pinned = self._pins.pin(claim)
-            else:
-                place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest, owner)
-            work = self._script(rendered, place.tree, material.step.umask)
-        else:
-            assert rendered.image is not None
-            work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
+        work, pinned = self._work(claim, material, rendered, place, owner)
         # the newline is for scripts that `cat` the file
         text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
         data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
@@ -310,18 +301,41 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
-            shelves=self._shelves(attempt, rendered, place.scratch),
+            shelves=self._shelves(attempt, material, rendered, place.scratch),
             state=folders,
         )
 
-    def _shelves(self, attempt: Attempt, rendered: Rendered, scratch: Scratch) -> Shelves | None:
+    def _work(
+        self,
+        claim: Claim,
+        material: Material,
+        rendered: Rendered,
+        place: Performed,
+        owner: anchored.Owner | None,
+    ) -> tuple[ScriptWork | ImageWork, Pinned | None]:
+        action = rendered.action
+        if action.type != "script":
+            assert rendered.image is not None
+            work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
+            return work, None
+        pinned = None
+        if action.runner == "pod":  # it fetches its workspace itself
+            pinned = self._pins.pin(claim)
+        else:
+            place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest, owner)
+        return self._script(rendered, place.tree, material.step.umask), pinned
+
+    def _shelves(
+        self, attempt: Attempt, material: Material, rendered: Rendered, scratch: Scratch
+    ) -> Shelves | None:
         """Directories for files; a pod sends them itself, if its step may leave some."""
         action, wanted = rendered.action, rendered.artifacts
         if self._shelf is None:
             return None
         if "pod" not in (action.type, action.runner):
             return self._shelf.prepare(attempt, wanted, scratch, is_local=_is_local(action))
-        if action.type == "pod" or (wanted is None and ARTIFACTS_DIR not in (action.script or "")):
+        may_leave = material.mentions_artifacts or ARTIFACTS_DIR in (action.script or "")
+        if action.type == "pod" or (wanted is None and not may_leave):
             return None
         kept = wanted or Artifacts()
         return Shelves(

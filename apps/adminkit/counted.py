@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,9 +23,9 @@ class CountedFilter(admin.SimpleListFilter):
     unset: str | None = None
     _counts: dict[str | None, str | None] | None = None
 
+    @abstractmethod
     def chosen(self, rows: QuerySet[Any], value: str | None, request: HttpRequest) -> QuerySet[Any]:
         """The rows of a choice; None is the list without one."""
-        raise NotImplementedError
 
     def __init__(self, request: HttpRequest, *rest: Any) -> None:
         self._request = request

@@ -199,6 +199,7 @@ def _material_of_step(claim: Claim) -> Material:
         recovery=around.recovery,
         has_sessions=around.has_sessions,
         emits=plan.emits,
+        mentions_artifacts=plan.mentions_artifacts,
         state=states,
     )
 

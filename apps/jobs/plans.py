@@ -135,6 +135,7 @@ class Plan:
     emits: bool = False  # the consumer of an event source: its output is events
     mentions_state: bool = False  # a file of the workspace uses directories of state
     exported: JobEnds | None = None  # triggers of other workspaces may fire when its jobs end
+    mentions_artifacts: bool = False  # a file of the workspace uses the directory of artifacts
 
     @property
     def is_watched(self) -> bool:

@@ -94,6 +94,7 @@ class Material:
     # this worker opens a session before it starts its first step of the job
     has_sessions: bool = False
     emits: bool = False  # its OUTPUT: lines are events
+    mentions_artifacts: bool = False  # a file of the workspace does
     # what the task and its workspace remember; None: the definition does not say that it uses it
     state: tuple[Seen, Seen] | None = field(repr=False, default=None)
 

@@ -4,7 +4,7 @@ no Django: the client validates with it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from engine.spec.model import Loaded, Place, Problem
 SPECIFICATIONS = (".json", ".json5", ".kdl")
 PROSE = (".md", ".rst", ".txt")
 _STATE = (b"STATE_DIR", b"STATE_OUT_DIR")
+_ARTIFACTS = (b"ARTIFACTS_DIR",)
 _ENCRYPTED = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
 
 
@@ -83,14 +84,20 @@ def load(
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
     workspace = None if has_errors else loaded.workspace
-    if workspace is not None and any(map(_mentions_state, tree.files)):
-        workspace = replace(workspace, mentions_state=True)
+    if workspace is not None:
+        workspace = replace(
+            workspace,
+            mentions_state=_mention(tree.files, _STATE),
+            mentions_artifacts=_mention(tree.files, _ARTIFACTS),
+        )
     return Loaded(workspace, found)
 
 
-def _mentions_state(file: SourceFile) -> bool:
-    """Whether a script may use directories of state: its task's definition need not say so."""
-    return not file.path.endswith(PROSE) and any(name in file.content for name in _STATE)
+def _mention(files: Iterable[SourceFile], names: Sequence[bytes]) -> bool:
+    """Whether a script may use these directories: its task's definition need not say so."""
+    return any(
+        name in file.content for file in files if not file.path.endswith(PROSE) for name in names
+    )
 
 
 def _too_much(

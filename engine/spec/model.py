@@ -352,6 +352,7 @@ class Workspace:
     settings: Mapping[str, Any] = field(default_factory=dict)
     limits: TaskLimits | None = None  # of the agents of all of its tasks
     mentions_state: bool = False  # a file of it uses directories of state
+    mentions_artifacts: bool = False  # or the one of artifacts
     exports: Exports = Exports()
 
 

@@ -20,6 +20,7 @@ from engine.orders import (
 )
 from engine.spec.model import Action, InputField, Step
 from tests.workers.fakes import DIGEST, FakeLedger, FakeRunner, claim, material
+from workers.artifacts import Shelf
 from workers.attempts import Attempt
 
 
@@ -458,6 +459,24 @@ def test_a_pod_is_told_where_it_fetches_the_pinned_revision_and_gets_no_tree_of_
     assert order.pinned.token == f"pass-1007-1-{DIGEST}"
     assert order.pinned.token in order.secrets and order.pinned.token not in repr(order)
     assert order.work.workspace_dir is None and parts.workspaces.planted == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "mentions", "sends"),
+    [("./make.sh", True, True), ("./make.sh", False, False), ("ls $ARTIFACTS_DIR", False, True)],
+)
+def test_a_pod_sends_files_where_its_script_or_a_file_of_the_workspace_may_leave_some(
+    bench, script, mentions, sends
+):
+    ledger, runner = FakeLedger(), FakeRunner()
+    action = Action(type="script", runner="pod", script=script)
+    ledger.material_of = lambda _: material(action, mentions_artifacts=mentions)
+    parts = bench(ledger, runner, server_url="http://stroem:8080")
+    parts.execution._shelf = Shelf(None)  # a pod brings its files itself: no ledger is asked
+    parts.execution.perform(Attempt(claim(7), 0.0))
+    shelves = runner.orders[0].shelves
+    assert (shelves is not None) == sends
+    assert not sends or shelves.parcel.url == "http://stroem:8080/worker/artifacts"
 
 
 def test_a_pod_without_a_server_to_fetch_from_fails_with_the_settings_name(perform):

@@ -34,6 +34,8 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
         content["watched_by"] = watching
     if workspace.mentions_state:
         content["mentions_state"] = True
+    if workspace.mentions_artifacts:
+        content["mentions_artifacts"] = True
     exported = workspace.exports.job_ends.get(task_name)
     if exported is not None:
         content["exported"] = {"to": list(exported.to), "output": exported.output}
@@ -177,4 +179,5 @@ def load(blueprint_id: int) -> Plan:
         content.get("emits", False),
         content.get("mentions_state", False),
         freeze.job_ends_from_json(content["exported"]) if "exported" in content else None,
+        content.get("mentions_artifacts", False),
     )
