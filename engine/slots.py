@@ -107,6 +107,15 @@ def due(clock: Clock, pointer: datetime, now: datetime) -> Due:
     moment = now - clock.offset
     if pointer > moment:
         return Due(pointer)
+    if moment - pointer <= min(SHORTEST_ON_TIME, clock.window):
+        upcoming = after(clock, pointer)
+        if upcoming is None or upcoming > moment:  # the ordinary case: nothing was missed
+            return Due(upcoming, pointer)
+    return _looked_through(clock, pointer, moment)
+
+
+def _looked_through(clock: Clock, pointer: datetime, moment: datetime) -> Due:
+    """`due`, for any number of slots from `pointer` to `moment`."""
     first = _first_wanted(clock, pointer, moment)
     if first is None:
         all_of_them = _missed(clock, pointer, moment + timedelta(microseconds=1))

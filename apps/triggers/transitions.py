@@ -139,8 +139,8 @@ def locked(trigger_id: int) -> Trigger | None:
 def locked_if_due(trigger_ids: Sequence[int], now: datetime) -> list[Trigger]:
     """The same, those of them whose clock is due and that no other scheduler has in hand."""
     rows = Trigger.objects.select_for_update(no_key=True, skip_locked=True, of=("self",))
-    found = rows.select_related("workspace").filter(LIVE, pk__in=trigger_ids, next_at__lte=now)
-    return list(found.order_by("pk"))
+    found = rows.filter(LIVE, pk__in=trigger_ids, next_at__lte=now).order_by("pk")
+    return list(found.prefetch_related("workspace"))  # one row of each, not one of each clock
 
 
 def due_clocks(now: datetime, most: int) -> list[int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from engine import slots
 from engine.slots import Clock, Missed, after, before, due, following, share_of_jitter
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -71,6 +73,18 @@ def test_a_slot_in_time_is_fired_whatever_the_policy():
         found = due(Clock("0 * * * *", catch_up=policy), NOON, NOON + timedelta(seconds=30))
         assert (found.slot, found.missed) == (NOON, None)
         assert found.next == NOON + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("policy", ["none", "last", "all"])
+@pytest.mark.parametrize("text", ["* * * * * *", "*/3 * * * * *", "* * * * *", "0 12 * * *"])
+@pytest.mark.parametrize("window_s", [0, 2, 3600])
+def test_the_short_way_for_a_slot_in_time_says_what_the_long_one_says(
+    policy: Literal["none", "last", "all"], text: str, window_s: int
+):
+    clock = Clock(text, catch_up=policy, window=timedelta(seconds=window_s))
+    for late in range(0, 8000, 500):
+        moment = NOON + timedelta(milliseconds=late)
+        assert due(clock, NOON, moment) == slots._looked_through(clock, NOON, moment), late
 
 
 NIGHT = NOON + timedelta(hours=10, minutes=5)

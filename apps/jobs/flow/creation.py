@@ -113,7 +113,7 @@ def write_all(births: Sequence[Birth]) -> tuple[list[Job], list[list[int]]]:
         ids = {name: next(free) for name in birth.plan.nodes}
         steps += ({**step, "job": str(job.id)} for step in _steps(job, birth.plan, ids))
         roots.append([ids[name] for name in birth.plan.roots])
-    Job.objects.bulk_create(jobs)
+    rows.insert_jobs(jobs)
     rows.insert_steps_of_many(steps)
     return jobs, roots
 

@@ -12,6 +12,7 @@ import pytest
 from django.db import DatabaseError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
+from apps.jobs.flow.redaction import reveal
 from apps.jobs.models import Job, Step, StepEvent
 from apps.triggers import bursts, clocks, dials, transitions
 from apps.triggers.models import Firing, Trigger
@@ -73,7 +74,7 @@ def rows_of(found: Workspace) -> dict[str, list[Any]]:
 
     steps = Step.objects.filter(job_id__in=own)
     ranks = [(step.name, step.fair_rank, len(step.dependents)) for step in steps]
-    sealed = [job.input_sealed is not None for job in own.values()]
+    sealed = [str(reveal(job.input_sealed)) for job in own.values() if job.input_sealed]
     spans = {job.deadline_at - job.created_at for job in own.values() if job.deadline_at}
     return {
         "jobs": sorted(plain(job) for job in own.values()),
