@@ -104,7 +104,7 @@ def insert_steps(job_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
 
 def insert_jobs(jobs: Sequence[Job]) -> None:
     """Write jobs in one statement with one parameter: a fifth of the time of `bulk_create`."""
-    columns = {field.column: field.attname for field in Job._meta.concrete_fields}
+    columns = {str(field.column): field.attname for field in Job._meta.concrete_fields}
     rows = [{column: _plain(getattr(job, columns[column])) for column in columns} for job in jobs]
     fetch(INSERT_JOBS.format(columns=", ".join(columns)), {"rows": jsonb(rows)})
 
