@@ -101,7 +101,7 @@ def _remove_lines(job_id: UUID, why: str) -> int:
         removed_lines=F("removed_lines") + lines,
         removed_at=Now(),
     )
-    many = "1 line" if lines == 1 else f"{lines:,} lines"
-    chunks.say(job_id, f"[server] {many} of this log were removed: {why}", at=time.time())
-    log.info("job %s: %s removed: %s", job_id, many, why)
+    told = "1 line of this log was" if lines == 1 else f"{lines:,} lines of this log were"
+    chunks.say(job_id, f"[server] {told} removed: {why}", at=time.time())
+    log.info("job %s: %s removed: %s", job_id, told, why)
     return freed
