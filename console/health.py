@@ -235,13 +235,13 @@ def _logs() -> Iterator[Finding]:
             yield ok("logs", f"{here}: name a storage under `storage` to move them there")
         return
     if found.error:
-        since = f"since {found.failing_s / 60:.0f} minutes"
-        told = f"{found.waiting:,} ended jobs wait to be moved to the storage {since}"
-        yield warning("logs", f"{told}; until then their lines stay in the database: {found.error}")
+        told = f"for {found.failing_s / 60:.0f} minutes, no lines could be moved to the storage"
+        waiting = f"ended jobs whose lines wait in the database: {found.waiting:,}"
+        yield warning("logs", f"{told} ({found.error}); {waiting}")
         return
     sizes = standing.sizes()
-    many = f"{sizes['lines']:,} lines of {sizes['jobs']:,} ended jobs"
-    yield ok("logs", f"{many} are in the storage, {sizes['bytes'] / 1024**2:,.1f} MB")
+    many = f"{sizes['lines']:,} lines, {sizes['bytes'] / 1024**2:,.1f} MB"
+    yield ok("logs", f"in the storage, of ended jobs: {many} (jobs: {sizes['jobs']:,})")
 
 
 def _troubled(name: str, problems: Sequence[Mapping[str, Any]], *, has_failed: bool) -> Finding:

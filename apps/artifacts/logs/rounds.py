@@ -50,7 +50,7 @@ def go_round(me: UUID, stop: threading.Event | None = None) -> int:
 
     try:
         moved = moving.move(age_s, may_go_on)
-    except PlatformError as error:
+    except (PlatformError, OSError) as error:  # also a full disk of ours
         _note_failure(me, str(error), age_s)
         return 0
     done = {"ended_at": Now(), "error": "", "failing_since": None, "waiting": 0}

@@ -28,7 +28,8 @@ SELECT f.job_id, j.workspace_id, j.completed_at,
     AND j.completed_at < clock_timestamp() - make_interval(secs => %(age)s)
     AND NOT EXISTS (SELECT 1 FROM jobs_attempt a WHERE a.job_id = j.id AND a.ended_at IS NULL)
     AND EXISTS (SELECT 1 FROM jobs_logchunk c WHERE c.job_id = j.id
-        AND c.at < clock_timestamp() - make_interval(secs => %(settled)s))
+        AND c.at < clock_timestamp() - make_interval(secs => %(settled)s)),
+    j.created_at > clock_timestamp() - make_interval(secs => %(age)s)
 FROM (SELECT job_id FROM found WHERE job_id IS NOT NULL LIMIT %(limit)s) f
     LEFT JOIN jobs_job j ON j.id = f.job_id
 ORDER BY f.job_id
@@ -66,11 +67,13 @@ class Done:
 
 def done(after: UUID, age_s: float, limit: int) -> tuple[list[Done], UUID | None]:
     """Those among the next `limit` jobs with lines here whose lines may be kept elsewhere: nothing
-    can append to them a batch that is already there. And where to go on; None at the end."""
+    can append to them a batch that is already there. And where to go on; None at the end, which is
+    where all jobs are too young: their ids begin with the time."""
     params = {"after": after, "age": age_s, "settled": SETTLED_S, "limit": limit}
     rows = fetch(HAVE_LINES, params)
     found = [Done(*row[:3]) for row in rows if row[3]]
-    return found, rows[-1][0] if len(rows) == limit else None
+    is_over = len(rows) < limit or rows[-1][4]
+    return found, None if is_over else rows[-1][0]
 
 
 def next_batches(job_id: UUID, after: int, most_bytes: int) -> list[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from apps.accounts.models import Role
+from apps.api.mcp import tools
+from apps.api.mcp.tools import Toolbox
 from apps.artifacts.logs import moving
 from apps.jobs.log import search
 from apps.jobs.models import Job
@@ -114,6 +117,20 @@ def test_the_page_searches_the_whole_log(job: Job) -> None:
     assert client.get(path).status_code == 400
     assert client.get(f"{path}?q=a&after=x").status_code == 404
     assert Client().get(f"{path}?q=error").status_code == 404
+
+
+def test_an_agent_searches_bit_by_bit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    move()
+    monkeypatch.setattr(tools, "MOST_FOUND", 2)
+    toolbox, given = Toolbox(user(Role.VIEWER)), {"job_id": str(job.pk), "text": "error"}
+    said = [json.loads(toolbox.begin("search_job_logs", given).text)]  # type: ignore[union-attr]
+    given["after"] = said[0]["next"]
+    said.append(json.loads(toolbox.begin("search_job_logs", given).text))  # type: ignore[union-attr]
+    assert [len(one["lines"]) for one in said] == [2, 1]
+    assert [one["stopped"] for one in said] == ["limit", "end"]
+    assert said[1]["lines"][0].endswith("[test] error of the test")
+    wrong = toolbox.begin("search_job_logs", given | {"after": "x"})
+    assert wrong.is_error  # type: ignore[union-attr]
 
 
 def test_the_command_searches_to_the_end(

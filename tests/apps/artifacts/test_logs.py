@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.conf import settings as live_settings
 from django.db import connection
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Role
+from apps.api import metrics
 from apps.api.mcp.tools import Toolbox
 from apps.artifacts import blobs
 from apps.artifacts.logs import moving, packing, rounds
@@ -23,7 +27,10 @@ from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose
 from apps.jobs.models import Job, Step
 from apps.jobs.pages import live
 from apps.jobs.upkeep import retention
+from console import health
 from console.database import Database
+from stroem_project import config
+from stroem_project.config import Logs
 from tests.apps.api.callers import caller, error, user
 from tests.apps.artifacts.logkeeping import (
     FLOW,
@@ -298,6 +305,65 @@ def test_small_jobs_share_a_volume_of_their_workspace(
     assert len({(blob, workspaces[job_id]) for blob, job_id in rows}) == 2
 
 
+def test_lines_move_when_the_settings_say(directory: Path, job: Job, settings: Any) -> None:
+    class Stop(threading.Event):
+        """Set after one round."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            self.set()
+            return True
+
+    waited: list[float | None] = []
+
+    def run_with(**logs: Any) -> int:
+        given = Logs(**{"archive": True, "interval_s": 7.0, **logs})
+        settings.STROEM = replace(live_settings.STROEM, logs=given)
+        rounds.run(Stop())
+        return lines_here(job)
+
+    assert run_with(archive=False) == 11
+    assert run_with(archive_after_s=2 * 86_400.0) == 11
+    assert run_with() == 0
+    assert waited == [7.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "is_on"),
+    [
+        ("{}", False),
+        ("storage: {path: /srv}", True),
+        ("storage: {s3: {bucket: b}}", True),
+        ("logs: {archive: true}", True),
+        ("{storage: {path: /srv}, logs: {archive: false}}", False),
+    ],
+)
+def test_lines_move_where_a_storage_is_named(tmp_path: Path, text: str, is_on: bool) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text(text)
+    assert config.given({"STROEM_CONFIG": str(file)}).archives_logs is is_on
+
+
+def test_a_limit_without_effect_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("logs: {archive: false, workspaces: {a: {retain: 3d}}}")
+    with pytest.raises(config.ConfigError, match="logs has limits of lines in the storage, but"):
+        config.given({"STROEM_CONFIG": str(file)})
+
+
+def test_all_jobs_come_to_their_turn(
+    directory: Path, home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "JOBS_AT_ONCE", 2)
+    jobs, hand = [start(home, "fails") for _ in range(5)], Hand()
+    for job in jobs:
+        run(job, hand, build=["x"])
+        age(job)
+    open_one = start(home, "fails")
+    assert moving.move(0, lambda: True) == 5
+    assert [lines_here(job) for job in jobs] == [0] * 5 and lines_here(open_one) == 0
+
+
 # The storage is away
 
 
@@ -313,6 +379,32 @@ def test_without_the_storage_lines_stay_and_move_later(directory: Path, job: Job
     assert move() == 21
     row = LogRound.objects.get()
     assert (row.waiting, row.failing_since, row.error) == (0, None, "")
+
+
+def test_doctor_and_metrics_say_how_it_stands(directory: Path, job: Job, settings: Any) -> None:
+    def told() -> tuple[str, str]:
+        (finding,) = health._logs()
+        return finding.level, finding.sentence
+
+    def metric(name: str) -> float:
+        (line,) = [line for line in metrics.page().splitlines() if line.startswith(name)]
+        return float(line.rpartition(" ")[2])
+
+    assert told()[0] == "ok" and "name a storage under `storage`" in told()[1]
+    settings.STROEM = replace(live_settings.STROEM, logs=Logs(retain=5.0))
+    assert told()[0] == "warning" and "remove nothing" in told()[1]
+    settings.STROEM = replace(live_settings.STROEM, logs=Logs(archive=True))
+    away = directory.rename(directory.with_name("away"))
+    blobs._mark_of_ours.cache_clear()
+    move()
+    assert told()[0] == "warning" and told()[1].endswith("wait in the database: 1")
+    assert metric("stroem_log_archive_waiting_jobs{") == 1
+    assert metric("stroem_log_archive_failing_seconds{") > 0
+    away.rename(directory)
+    move()
+    assert told() == ("ok", "in the storage, of ended jobs: 21 lines, 0.0 MB (jobs: 1)")
+    assert metric('stroem_log_archive{of="lines"') == 21
+    assert metric("stroem_log_archive_failing_seconds{") == 0
 
 
 @pytest.mark.django_db(transaction=True)
