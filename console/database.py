@@ -25,6 +25,7 @@ from apps.fleet import matching, vitals
 from apps.fleet.models import Worker
 from apps.jobs import services
 from apps.jobs.flow import restarts
+from apps.jobs.log import search
 from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Piece, Whose, read
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep.removal import remove_workspace
@@ -178,6 +179,12 @@ class Database(Files):
     ) -> port.LogPiece:
         choice = _part_of_log(job_ids, step, action) if step or action else EVERYTHING
         return _piece(read(job_ids, Cursor.parse(after), choice))
+
+    def search_log(self, job_id: UUID, text: str, after: str, step: str = "") -> port.LogMatches:
+        choice = _part_of_log([job_id], step, "") if step else EVERYTHING
+        found = search.find(job_id, choice, text, search.Place.parse(after), search.MOST_HITS)
+        lines = [port.LogLine(job_id, hit.step, hit.line) for hit in found.hits]
+        return port.LogMatches(lines, str(found.next), found.stopped != search.Stop.END)
 
     def news(self, root: UUID, after: str, known_actions: Collection[int]) -> port.News:
         found = following.news(root, Cursor.parse(after), known_actions)

@@ -61,6 +61,7 @@ def examine(worker_file: Path | None = None) -> Iterator[Finding]:
         yield from _guarded("workspaces", _workspaces)
         yield from _guarded("triggers", _triggers)
         yield from _guarded("subscriptions", _subscriptions)
+        yield from _guarded("logs", _logs)
     yield from _broker()
     yield from _docker()
     yield from examine_cluster(worker_file)
@@ -219,6 +220,28 @@ def _subscriptions() -> Iterator[Finding]:
 
     for name, trouble in troubles():
         yield warning("subscriptions", f"{name}: {trouble}")
+
+
+def _logs() -> Iterator[Finding]:
+    from apps.artifacts.logs import standing
+
+    found, limits = standing.standing(), settings.STROEM.logs
+    if not found.is_on:
+        here = "lines of ended jobs stay in the database"
+        if limits.has_limits:
+            told = f"{here}, so `logs.retain` and `logs.workspace_mb` remove nothing"
+            yield warning("logs", f"{told}: name a storage under `storage`")
+        else:
+            yield ok("logs", f"{here}: name a storage under `storage` to move them there")
+        return
+    if found.error:
+        told = f"for {found.failing_s / 60:.0f} minutes, no lines could be moved to the storage"
+        waiting = f"ended jobs whose lines wait in the database: {found.waiting:,}"
+        yield warning("logs", f"{told} ({found.error}); {waiting}")
+        return
+    sizes = standing.sizes()
+    many = f"{sizes['lines']:,} lines, {sizes['bytes'] / 1024**2:,.1f} MB"
+    yield ok("logs", f"in the storage, of ended jobs: {many} (jobs: {sizes['jobs']:,})")
 
 
 def _troubled(name: str, problems: Sequence[Mapping[str, Any]], *, has_failed: bool) -> Finding:

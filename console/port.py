@@ -209,6 +209,15 @@ class LogPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class LogMatches:
+    """Lines that hold a text, where to search on, and whether there is more to search."""
+
+    lines: Sequence[LogLine]
+    next: str
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """What there is to tell of a job and of the jobs that it set off. `relatives`: each after the
     job that set it off. `has_ended`: nothing of it is open, and `log` leads to the last lines."""
@@ -347,6 +356,9 @@ class Platform(Protocol):
         self, job_ids: Collection[UUID], after: str, *, step: str = "", action: str = ""
     ) -> LogPiece:
         """`step` or `action` limits the log to this name, in the one job of `job_ids`."""
+
+    def search_log(self, job_id: UUID, text: str, after: str, step: str = "") -> LogMatches:
+        """The next lines that hold the text, in either case."""
 
     def news(self, root: UUID, after: str, known_actions: Collection[int]) -> News:
         """`after`: where the log was left. `known_actions`: not to be told again."""

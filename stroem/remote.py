@@ -132,6 +132,13 @@ class Remote:
         said = self._server.get("jobs", job_id, *part, "logs", after=after)
         return port.LogPiece(list(_lines(job_id, said["logs"])), said["next"], said["has_more"])
 
+    def search_log(self, job_id: UUID, text: str, after: str, step: str = "") -> port.LogMatches:
+        said = self._server.get(
+            "jobs", job_id, "logs", "search", q=text, after=after, step=step or None, limit=PAGE
+        )
+        lines = [port.LogLine(job_id, one["step"], one["line"]) for one in said["items"]]
+        return port.LogMatches(lines, said["next"], said["stopped"] != "end")
+
     def news(self, root: UUID, after: str, known_actions: Collection[int]) -> port.News:
         known = ",".join(map(str, known_actions)) or None
         said = self._server.get("jobs", root, "news", after=after, known=known)

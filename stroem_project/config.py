@@ -276,6 +276,42 @@ class ArtifactSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How long the lines of ended jobs are kept, and how many MB of a workspace, compressed. None:
+    as long as their job, and without limit."""
+
+    retain: Annotated[float | None, duration] = None
+    workspace_mb: Annotated[int | None, number(at_least=1, whole=True)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logs(LogLimits):
+    """Lines of ended jobs in the storage. `workspaces`: other limits of some."""
+
+    archive: bool | None = None  # None: where a storage is named, or `up` runs everything
+    archive_after_s: Annotated[float, Key("archive_after"), duration] = 3600.0
+    interval_s: Annotated[float, Key("interval_secs"), number(at_least=1)] = 60.0
+    workspaces: Annotated[Mapping[str, LogLimits], _named(LogLimits)] = field(default_factory=dict)
+
+    def limits_of(self, workspace: str) -> tuple[float | None, int | None]:
+        """Seconds and bytes."""
+        own = self.workspaces.get(workspace, LogLimits())
+        retain = self.retain if own.retain is None else own.retain
+        most_mb = self.workspace_mb if own.workspace_mb is None else own.workspace_mb
+        return retain, None if most_mb is None else most_mb << 20
+
+    @property
+    def has_limits(self) -> bool:
+        every = (self, *self.workspaces.values())
+        return any(one.retain is not None or one.workspace_mb is not None for one in every)
+
+    def find_objection(self) -> str | None:
+        if self.archive is False and self.has_limits:
+            return "has limits of lines in the storage, but `archive: false` lets none get there"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class StateStorage:
     """How many versions are kept of what each task remembers, and each workspace."""
 
@@ -449,6 +485,7 @@ class Config:
     state_storage: StateStorage = StateStorage()
     storage: Storage = Storage()
     artifacts: ArtifactSettings = ArtifactSettings()
+    logs: Logs = Logs()
     mcp: Mcp = Mcp()
     metrics: Metrics = Metrics()
     mail: Annotated[Mail | None, _mail] = None  # None: no mail is sent
@@ -463,6 +500,7 @@ class Config:
     unsafe_templates: Literal["warn", "refuse"] = "warn"
     data_dir: Path = ROOT / "var"
     worker: Annotated[None, _left_to_the_worker] = None
+    is_one_machine: Annotated[bool, OURS] = False  # `up` runs the pair
     file: Annotated[Path | None, OURS] = None
 
     @property
@@ -472,6 +510,12 @@ class Config:
     @property
     def listen_port(self) -> int:
         return self.listen[1]
+
+    @property
+    def archives_logs(self) -> bool:
+        """Without a named storage, processes on several machines would have one each."""
+        is_shared = self.storage != Storage() or self.is_one_machine
+        return is_shared if self.logs.archive is None else self.logs.archive
 
     @property
     def key_file(self) -> Path:
@@ -547,4 +591,5 @@ def _with_pair(config: Config) -> Config:
         config,
         db=Database(config.db.url or pair.get("db_url")),
         broker=Broker(config.broker.url or pair.get("broker_url")),
+        is_one_machine=config.db.url is None,
     )

@@ -19,6 +19,7 @@ from rest_framework.response import Response
 from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
 from apps.approvals.errors import NotAllowed
 from apps.artifacts.errors import ForeignStorage, StorageAway
+from apps.jobs.log.archive import LogsAway
 from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemError
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
     (NotFound, 404),
     (StorageAway, 503),
     (ForeignStorage, 503),
+    (LogsAway, 503),
     (AuthorError, 400),
     (Conflict, 409),
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, connection, transaction
 
+from apps.artifacts.logs import standing as logs
 from apps.fleet import vitals
 from apps.jobs import counts
 
@@ -149,6 +150,25 @@ FAMILIES = (
         "gauge",
         "Schedulers that sweep",
         lambda: _one(vitals.schedulers().count()),
+    ),
+    Family(
+        "stroem_log_archive",
+        "gauge",
+        "Log lines of ended jobs in the storage: jobs, lines, bytes, and raw bytes before"
+        " compression",
+        lambda: _by("of", logs.sizes()),
+    ),
+    Family(
+        "stroem_log_archive_waiting_jobs",
+        "gauge",
+        "Ended jobs whose lines the last round could not move",
+        lambda: _one(logs.standing().waiting),
+    ),
+    Family(
+        "stroem_log_archive_failing_seconds",
+        "gauge",
+        "How long lines could not be moved; 0 if they can",
+        lambda: _one(logs.standing().failing_s),
     ),
 )
 

@@ -29,6 +29,7 @@ from apps.api import scope
 from apps.api.errors import BUSY, told
 from apps.api.mistakes import unknown
 from apps.jobs.log import tails
+from apps.jobs.log.archive import LogsAway
 from apps.jobs.log.cursors import EVERYTHING, SETTLED_S, Chunk
 from apps.jobs.models import Job
 from apps.jobs.pages.hub import Reader, hub, off_loop
@@ -44,6 +45,7 @@ KNOWN = ("token", "skip_backfill")
 MOST_OPEN = 200  # of this process
 LOOK_S, CHECK_EVERY_S = 1.0, 60.0
 DONE, FORBIDDEN, BEHIND = 1000, 1008, 1013  # of the WebSocket protocol
+LONGEST_REASON = 123
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +165,21 @@ async def _serve(ticket: Ticket, opened: Opened, receive: Receive, send: Send) -
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
-            await send({"type": "websocket.close", "code": sending.result()})
+            await send({"type": "websocket.close", **_end(sending)})
     finally:
         for task in (sending, leaving):
             task.cancel()
-            with suppress(asyncio.CancelledError, OSError):
+            with suppress(asyncio.CancelledError, OSError, LogsAway):
                 await task
+
+
+def _end(sending: asyncio.Task[int]) -> dict[str, Any]:
+    """How to close."""
+    try:
+        return {"code": sending.result()}
+    except LogsAway as error:
+        reason = str(error).encode()[:LONGEST_REASON].decode(errors="ignore")
+        return {"code": BEHIND, "reason": reason}
 
 
 async def _left(receive: Receive) -> None:

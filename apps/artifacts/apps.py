@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from django.apps import AppConfig
 
 if TYPE_CHECKING:
+    from apps.jobs.log.archive import Archive
     from apps.jobs.ports import Keeper
 
 
@@ -15,10 +16,14 @@ class ArtifactsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.artifacts.files import leaving, shelf
+        from apps.artifacts.logs import leaving as log_leaving
         from apps.jobs import ports
+        from apps.jobs.log import archive
 
         ports.on_files(shelf.listed)
         ports.on_removal("artifacts", leaving.on_removal)
+        ports.on_removal("log lines", log_leaving.on_removal)
+        archive.keep(_archive)
         ports.keep(_keeper)
 
 
@@ -27,3 +32,9 @@ def _keeper() -> Keeper:
     from apps.artifacts.state.keeping import Shelf
 
     return Shelf()
+
+
+def _archive() -> Archive:
+    from apps.artifacts.logs import reading
+
+    return reading.Archive()

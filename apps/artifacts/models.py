@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -167,3 +168,69 @@ class StateVersion(models.Model):
 
     def __str__(self) -> str:
         return f"version {self.number}"
+
+
+class JobLog(models.Model):
+    """The lines of a job that are in the storage, in sum. `removed_lines`: those that retention has
+    taken, at last at `removed_at`."""
+
+    job_id = models.UUIDField(primary_key=True)
+    workspace_id = models.BigIntegerField()
+    ended_at = models.DateTimeField(help_text="The end of the job, when lines were last moved")
+    line_count = models.BigIntegerField(default=0)
+    raw_bytes = models.BigIntegerField(default=0)
+    size_bytes = models.BigIntegerField(default=0, help_text="Compressed")
+    removed_lines = models.BigIntegerField(default=0)
+    removed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["workspace_id", "ended_at"],
+                include=["size_bytes"],
+                name="artifacts_joblog_oldest",
+                condition=Q(size_bytes__gt=0),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.line_count} lines"
+
+
+class LogFrame(models.Model):
+    """A run of a job's batches of lines in a volume, see `logs.packing`."""
+
+    id = models.BigAutoField(primary_key=True)
+    job_id = models.UUIDField()
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
+    place = models.BigIntegerField(help_text="Where its bytes begin")
+    size_bytes = models.IntegerField(help_text="Compressed")
+    raw_bytes = models.IntegerField()
+    first_id = models.BigIntegerField()
+    last_id = models.BigIntegerField()
+    line_count = models.IntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    steps = ArrayField(models.BigIntegerField())
+    attempts = ArrayField(models.BigIntegerField())
+    lines = ArrayField(models.IntegerField())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["job_id", "first_id"], name="artifacts_logframe_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.line_count} lines"
+
+
+class LogRound(models.Model):
+    """The one row of those who move lines: whose turn it is, and how the last one went."""
+
+    is_only = models.BooleanField(default=True, unique=True)
+    holder = models.UUIDField(null=True)
+    held_until = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, help_text="The last round without an error")
+    waiting = models.IntegerField(default=0, help_text="Jobs whose lines that round left here")
+    error = models.TextField(blank=True, default="")
+    failing_since = models.DateTimeField(null=True)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 AHEAD_DAYS = 2
 LOCK = 0x5354524F454D01
+PAST = """
+SELECT name, today - day FROM (
+    SELECT inhrelid::regclass::text AS name, (clock_timestamp() AT TIME ZONE 'UTC')::date AS today,
+        to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD') AS day
+    FROM pg_inherits WHERE inhparent = 'jobs_logchunk'::regclass
+        AND inhrelid::regclass::text ~ '^jobs_logchunk_[0-9]{8}$'
+) t WHERE today - day > %s ORDER BY day
+"""
+EXISTS = "SELECT EXISTS (SELECT 1 FROM {})"
+OF_JOBS = "SELECT EXISTS (SELECT 1 FROM {} l JOIN jobs_job j ON j.id = l.job_id)"
 
 
 def prepare() -> None:
@@ -33,21 +45,24 @@ def prepare() -> None:
 
 
 def expire() -> None:
-    """Drop log partitions older than `retention.job_days` that hold no line of an existing job."""
+    """Drop past partitions whose lines have all moved into the storage or gone with their jobs, and
+    those older than `retention.job_days` that hold no line of an existing job."""
     days = settings.STROEM.retention.job_days
-    if days is None:
-        return
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent ="
-            " 'jobs_logchunk'::regclass AND inhrelid::regclass::text ~ '^jobs_logchunk_[0-9]{8}$'"
-            " AND to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD') < (clock_timestamp() AT"
-            " TIME ZONE 'UTC')::date - %s::int",
-            [int(days)],
-        )
-        for (table,) in cursor.fetchall():
-            cursor.execute(
-                f"SELECT EXISTS (SELECT 1 FROM {table} l JOIN jobs_job j ON j.id = l.job_id)"  # noqa: S608  (from pg_inherits)
-            )
+        cursor.execute(PAST, [AHEAD_DAYS])
+        for table, age in cursor.fetchall():
+            wanted = EXISTS if days is None or age <= int(days) else OF_JOBS
+            cursor.execute(wanted.format(table))
             if not cursor.fetchone()[0]:
-                cursor.execute(f"DROP TABLE IF EXISTS {table}")
+                _drop(table, wanted)
+
+
+def _drop(table: str, wanted: str) -> None:
+    """An attempt that has run for days appends to the partition of its first day: nobody does
+    while it is looked at again. If somebody is just doing so, the next round tries again."""
+    with suppress(OperationalError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '1s'")
+        cursor.execute("LOCK TABLE jobs_logchunk IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute(wanted.format(table))
+        if not cursor.fetchone()[0]:
+            cursor.execute(f"DROP TABLE IF EXISTS {table}")

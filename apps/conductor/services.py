@@ -20,6 +20,8 @@ from apps.approvals import notices
 from apps.approvals import reminders as approvals
 from apps.artifacts import blobs
 from apps.artifacts.files import leaving
+from apps.artifacts.logs import leaving as log_leaving
+from apps.artifacts.logs import rounds as log_rounds
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
@@ -102,6 +104,7 @@ def expire() -> None:
             upkeep.forget_old,
             spending.forget_old,
             leaving.expire,
+            log_leaving.expire,
             blobs.clear_unused,
             deliveries.forget_old,
         ]
@@ -143,9 +146,11 @@ def run_forever(
     sender = threading.Thread(
         target=subscriptions.run, args=(stop,), name="subscriptions", daemon=True
     )
+    mover = threading.Thread(target=log_rounds.run, args=(stop,), name="logs", daemon=True)
     if not is_trial:
         clock.start()
         sender.start()
+        mover.start()
     interval_s = settings.STROEM.recovery.sweep_interval_s
     me = uuid4()
     next_sweep = next_tidy = next_expiry = 0.0
@@ -170,3 +175,4 @@ def run_forever(
     if not is_trial:
         clock.join(TICK_S)
         sender.join(subscriptions.STOP_S)
+        mover.join(TICK_S)

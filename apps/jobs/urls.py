@@ -11,6 +11,7 @@ from apps.jobs.pages import tasks as admin_tasks
 urlpatterns = [
     path("admin/jobs/<uuid:job_id>/live/", live.stream, name="jobs_live"),
     path("admin/jobs/<uuid:job_id>/log/", live.download, name="jobs_log"),
+    path("admin/jobs/<uuid:job_id>/log/search/", live.find, name="jobs_log_search"),
     path(
         "admin/workspaces/<slug:workspace>/remove/",
         admin.site.admin_view(removal.remove),

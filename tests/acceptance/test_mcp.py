@@ -51,7 +51,7 @@ tasks:
 """
 FIXED = {
     "list_workspaces", "list_tasks", "get_task", "execute_task", "get_job_status", "wait_for_job",
-    "get_job_logs", "list_jobs", "cancel_job",
+    "get_job_logs", "search_job_logs", "list_jobs", "cancel_job",
 }  # fmt: skip
 
 

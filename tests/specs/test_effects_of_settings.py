@@ -208,6 +208,7 @@ def test_the_sweep_and_retention_look_as_often_as_the_settings_say(
         monkeypatch.setattr(conductor, name, lambda name=name: count(name))
     monkeypatch.setattr(conductor.clocks, "run", lambda stop: None)
     monkeypatch.setattr(conductor.subscriptions, "run", lambda stop: None)
+    monkeypatch.setattr(conductor.log_rounds, "run", lambda stop: None)
     monkeypatch.setattr(conductor.upkeep, "follow_all", lambda: None)
     monkeypatch.setattr(conductor.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(stop, "wait", lambda _: clock.__setitem__(0, clock[0] + 1) or False)

@@ -177,13 +177,20 @@ class StepLogsView(ApiView):
     )
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job)
-        if step == SERVER:
-            return _logs(request, row, Choice(Whose.SERVER))
-        steps = scope.steps(request.user).filter(job_id=row.pk)
-        ids = list(steps.filter(name=step).values_list("pk", flat=True))
-        if not ids:
-            raise NotFound("Step not found")
-        return _logs(request, row, Choice.of(Whose.STEP, *ids))
+        return _logs(request, row, part_of_log(request, row, step))
+
+
+def part_of_log(request: Request, row: Job, step: str) -> Choice:
+    """The lines of this step, of the server, or all without a name. Raises NotFound."""
+    if step == SERVER:
+        return Choice(Whose.SERVER)
+    if not step:
+        return EVERYTHING
+    steps = scope.steps(request.user).filter(job_id=row.pk)
+    ids = list(steps.filter(name=step).values_list("pk", flat=True))
+    if not ids:
+        raise NotFound("Step not found")
+    return Choice.of(Whose.STEP, *ids)
 
 
 def _logs(request: Request, row: Job, choice: Choice = EVERYTHING) -> Response:

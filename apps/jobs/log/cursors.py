@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch
+from apps.jobs.log.archive import Wanted, archive, merged
 
 # no transaction holds a row longer: statements wait at most 10 s for a lock
 SETTLED_S = 10
@@ -28,9 +29,10 @@ WHERE job_id = ANY(%(jobs)s) AND id > %(after)s AND id <> ALL(%(seen)s) AND CHOI
 ORDER BY id LIMIT %(limit)s
 """
 _READ = (
-    "SELECT job_id, lines FROM jobs_logchunk WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)"
-    " ORDER BY id"
+    "SELECT id, job_id, lines FROM jobs_logchunk WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s)"
 )
+_INSTANCES = "SELECT id FROM jobs_step WHERE loop_id = ANY(%s)"
+_UNITS = "SELECT id FROM jobs_step WHERE owner_kind = 'action' AND owner_id = ANY(%s)"
 
 
 class Whose(StrEnum):
@@ -91,6 +93,21 @@ class Choice:
                 return chunk.owner_kind == self.whose and chunk.owner_id in self.ids
             case Whose.ATTEMPT:
                 return chunk.attempt_id in self.ids
+
+    def wanted(self) -> Wanted:
+        """The same by the ids of steps and attempts."""
+        ids = list(self.ids)
+        match self.whose:
+            case Whose.ALL:
+                return Wanted()
+            case Whose.SERVER:
+                return Wanted(attempts=frozenset({0}))
+            case Whose.ATTEMPT:
+                return Wanted(attempts=self.ids)
+            case Whose.STEP:
+                return Wanted(steps=self.ids | {row[0] for row in fetch(_INSTANCES, (ids,))})
+            case Whose.ACTION:
+                return Wanted(steps=frozenset(row[0] for row in fetch(_UNITS, (ids,))))
 
     def within(self, statement: str) -> str:
         """The statement with this choice's condition in place of CHOICE."""
@@ -159,8 +176,17 @@ class Piece:
 
 
 def read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice = EVERYTHING) -> Piece:
-    """What arrived after `cursor` in the logs of these jobs: at most 4 MB or one chunk. Two
-    queries."""
+    """What arrived after `cursor` in the logs of these jobs: at most 4 MB or one chunk. Raises
+    LogsAway."""
+    piece = None
+    while piece is None:
+        piece = _read(job_ids, cursor, choice)
+    return piece
+
+
+def _read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice) -> Piece | None:
+    """None if lines have moved while they were read. The archive is asked second: what moves
+    between the two questions is in both answers."""
     params = {
         "settled": SETTLED_S,
         "jobs": list(job_ids),
@@ -170,14 +196,21 @@ def read(job_ids: Collection[UUID], cursor: Cursor, choice: Choice = EVERYTHING)
         "limit": _MOST_CHUNKS + 1,
     }
     found = fetch(choice.within(_LIST), params)
-    listed = found[:_MOST_CHUNKS]
-    chosen = fitting([(chunk_id, length) for chunk_id, length, _ in listed], PIECE_BYTES)
-    has_more = len(chosen) < len(found)
-    following, _ = cursor.take(
-        (chunk_id, settled) for chunk_id, _, settled in listed[: len(chosen)]
-    )
-    read = fetch(_READ, {"jobs": params["jobs"], "ids": chosen}) if chosen else []
-    return Piece(tuple((job_id, lines) for job_id, lines in read), following.bounded(), has_more)
+    here = [(chunk_id, length, settled) for chunk_id, length, settled in found[:_MOST_CHUNKS]]
+    part = archive().after(job_ids, cursor.after, cursor.seen, choice.wanted, PIECE_BYTES)
+    listed = merged(here, part, is_cut=len(found) > _MOST_CHUNKS)
+    chosen = fitting([(chunk_id, length) for chunk_id, length, _ in listed.rows], PIECE_BYTES)
+    kept = [listed.kept[one] for one in chosen if one in listed.kept]
+    texts = {batch.id: (batch.job_id, batch.lines) for batch in kept}
+    rest = [one for one in chosen if one not in texts]
+    if rest:
+        rows = fetch(_READ, {"jobs": params["jobs"], "ids": rest})
+        texts |= {chunk_id: (job_id, lines) for chunk_id, job_id, lines in rows}
+    if len(texts) < len(chosen):
+        return None
+    following, _ = cursor.take((one, settled) for one, _, settled in listed.rows[: len(chosen)])
+    has_more = listed.has_more or len(chosen) < len(listed.rows)
+    return Piece(tuple(texts[one] for one in chosen), following.bounded(), has_more)
 
 
 def fitting(rows: Iterable[tuple[int, int]], most_bytes: int) -> list[int]:

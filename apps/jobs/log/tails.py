@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.log.archive import Batch, archive, merged
 from apps.jobs.log.cursors import SETTLED_S, Choice, Chunk, Cursor, fitting
 
 MOST_AT_ONCE = 400
@@ -49,21 +51,22 @@ SELECT id, job_id, name, base, kind, status, started_at, completed_at, suspended
 FROM jobs_step WHERE job_id = ANY(%(jobs)s) AND id = ANY(%(ids)s) AND owner_kind = 'step'
 """
 START_OF_TAIL = """
-SELECT coalesce(max(id) FILTER (WHERE behind >= %(lines)s), 0) FROM (
-    SELECT id, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind FROM jobs_logchunk
-        WHERE job_id = %(job)s AND CHOICE
+SELECT coalesce(max(id) FILTER (WHERE behind >= %(lines)s), 0), coalesce(sum(line_count), 0)
+FROM (
+    SELECT id, line_count, sum(line_count) OVER (ORDER BY id DESC) - line_count AS behind
+    FROM jobs_logchunk WHERE job_id = %(job)s AND CHOICE
 ) t
 """
 LIST = """
-SELECT id, octet_length(lines) FROM jobs_logchunk
+SELECT id, octet_length(lines), true FROM jobs_logchunk
 WHERE job_id = %(job)s AND CHOICE AND id > %(after)s ORDER BY id LIMIT %(limit)s
 """
+AT = "SELECT at FROM jobs_logchunk WHERE job_id = %(job)s AND id = %(until)s"
 LATE = """
-SELECT id, octet_length(lines) FROM jobs_logchunk
-WHERE job_id = %(job)s AND CHOICE AND id < %(until)s
-    AND at > (SELECT at FROM jobs_logchunk WHERE job_id = %(job)s AND id = %(until)s)
-        - %(settled)s * interval '1 second' ORDER BY id
+SELECT id FROM jobs_logchunk
+WHERE job_id = %(job)s AND CHOICE AND id < %(until)s AND at > %(since)s ORDER BY id
 """
+STANDINGS = "SELECT id, loop_id, owner_kind, owner_id FROM jobs_step WHERE id = ANY(%s)"
 
 
 @dataclass(slots=True)
@@ -149,24 +152,66 @@ def read(job_ids: Sequence[UUID], chunk_ids: Sequence[int]) -> list[Chunk]:
 
 
 def start_of_tail(job_id: UUID, choice: Choice, lines: int) -> int:
-    """The chunk id after which about the last `lines` lines begin; 0 for the whole log."""
+    """The chunk id after which about the last `lines` lines begin; 0 for the whole log. Raises
+    LogsAway."""
     params = {"job": job_id, "ids": list(choice.ids), "lines": lines}
     row = fetch_one(choice.within(START_OF_TAIL), params)
-    return int(row[0]) if row else 0
+    start, count = row or (0, 0)
+    if start:
+        return int(start)
+    return archive().start_of_tail(job_id, choice.wanted, lines - int(count))
 
 
 def piece(job_id: UUID, choice: Choice, after: int, size: int = PIECE_BYTES) -> list[Chunk]:
-    """The next stored chunks after `after`, about `size` bytes."""
+    """The next stored chunks after `after`, about `size` bytes. Raises LogsAway."""
+    found = None
+    while found is None:
+        found = _piece(job_id, choice, after, size)
+    return found
+
+
+def _piece(job_id: UUID, choice: Choice, after: int, size: int) -> list[Chunk] | None:
+    """None if lines have moved into the archive while they were read."""
     params = {"job": job_id, "ids": list(choice.ids), "after": after, "limit": MOST_AT_ONCE}
-    rows = fetch(choice.within(LIST), params)
-    return read([job_id], fitting([(chunk_id, length) for chunk_id, length in rows], size))
+    here = [(chunk_id, length, True) for chunk_id, length, _ in fetch(choice.within(LIST), params)]
+    part = archive().after([job_id], after, (), choice.wanted, size)
+    listed = merged(here, part, is_cut=len(here) == MOST_AT_ONCE)
+    chosen = fitting([(chunk_id, length) for chunk_id, length, _ in listed.rows], size)
+    rest = [one for one in chosen if one not in listed.kept]
+    chunks = read([job_id], rest)
+    if len(chunks) < len(rest):
+        return None
+    chunks += _chunks([listed.kept[one] for one in chosen if one in listed.kept])
+    return sorted(chunks, key=lambda chunk: chunk.id)
 
 
 def late(job_id: UUID, choice: Choice, until: int) -> list[Chunk]:
-    """Chunks before `until` that may have been committed after a reader passed `until`."""
-    params = {"job": job_id, "ids": list(choice.ids), "until": until, "settled": SETTLED_S}
-    rows = fetch(choice.within(LATE), params)
-    return read([job_id], [chunk_id for chunk_id, _ in rows])
+    """Chunks before `until` that may have been committed after a reader passed `until`. Raises
+    LogsAway."""
+    params = {"job": job_id, "ids": list(choice.ids), "until": until}
+    row = fetch_one(AT, params)
+    arrived = row[0] if row else archive().time_of(job_id, until)
+    if arrived is None:
+        return []
+    since = arrived - timedelta(seconds=SETTLED_S)
+    rows = fetch(choice.within(LATE), {**params, "since": since})
+    kept = _chunks(archive().late(job_id, choice.wanted, until, since))
+    known = {chunk.id for chunk in kept}
+    here = read([job_id], [one for (one,) in rows if one not in known])
+    return sorted(here + kept, key=lambda chunk: chunk.id)
+
+
+def _chunks(batches: Sequence[Batch]) -> list[Chunk]:
+    """Batches of the archive, with what their steps are."""
+    steps = list({batch.step_id for batch in batches if batch.step_id is not None})
+    rows = {row[0]: row[1:] for row in fetch(STANDINGS, (steps,))} if steps else {}
+    return [
+        Chunk(
+            batch.id, batch.job_id, batch.step_id, *rows.get(batch.step_id, (None, None, None)),
+            batch.attempt_id, batch.lines,
+        )
+        for batch in batches
+    ]  # fmt: skip
 
 
 def step_rows(job_ids: Sequence[UUID], step_ids: Sequence[int]) -> dict[UUID, list[dict[str, Any]]]:

@@ -100,6 +100,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "urls": {
             "live": reverse("jobs_live", args=[row.pk]),
             "log": reverse("jobs_log", args=[row.pk]),
+            "search": reverse("jobs_log_search", args=[row.pk]),
             "steps": reverse("admin:jobs_job_steps", args=[row.pk]),
             "timeline": reverse("admin:jobs_job_timeline", args=[row.pk]),
             "details": reverse("admin:jobs_job_details", args=[row.pk]),

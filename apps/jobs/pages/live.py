@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -15,12 +15,13 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import get_user
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.utils import timezone
 
 from apps.accounts.grants import role_on
 from apps.jobs import ports
-from apps.jobs.log import tails
+from apps.jobs.log import search, tails
+from apps.jobs.log.archive import LogsAway
 from apps.jobs.log.cursors import EVERYTHING, SETTLED_S, Choice, Chunk, Whose
 from apps.jobs.models import Attempt, Job, Step, Unit
 from apps.jobs.pages.hub import (
@@ -38,6 +39,7 @@ from apps.jobs.pages.hub import (
 CHECK_EVERY_S = 60.0
 KEEP_ALIVE_S = 15.0
 LINES_BEHIND = 5_000
+FOUND_AT_ONCE = 200
 ALL, SERVER = "all", "server"
 _BESIDE = re.compile(r"action-([0-9]{1,18})(?:-([0-9]{1,18}))?")
 FORBIDDEN = event("bye", {"reason": "You may no longer see this job."})
@@ -66,10 +68,14 @@ async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | Streaming
     return answer
 
 
-async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
+async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse | HttpResponse:
     """A log as a text file, read in pieces."""
     ticket = await off_loop(admit, request, job_id, request.GET.get("log") or ALL)
-    answer = StreamingHttpResponse(_text(ticket), content_type="text/plain; charset=utf-8")
+    try:
+        first = await off_loop(tails.piece, job_id, ticket.choice or EVERYTHING, 0)
+    except LogsAway as error:
+        return HttpResponse(f"{error}\n", status=503, content_type="text/plain; charset=utf-8")
+    answer = StreamingHttpResponse(_text(ticket, first), content_type="text/plain; charset=utf-8")
     wanted = request.GET.get("log") or ALL  # admitted, so it is valid
     what = (
         f"step-{wanted}"
@@ -81,6 +87,25 @@ async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
     answer.headers["Content-Disposition"] = f'attachment; filename="{job_id}-{what}.log"'
     answer.headers["X-Accel-Buffering"] = "no"
     return answer
+
+
+def find(request: HttpRequest, job_id: UUID) -> JsonResponse:
+    """Lines of a log that hold a text, as JSON. `log` as for the stream; `q`; `after`: `next` of
+    the last answer."""
+    ticket = admit(request, job_id, request.GET.get("log") or ALL)
+    text = request.GET.get("q", "").replace("\x00", "")[: search.LONGEST_TERM]
+    try:
+        place = search.Place.parse(request.GET.get("after") or "0")
+    except ValueError:
+        raise Http404("There is no such place in the log.") from None
+    if not text:
+        return JsonResponse({"error": "Give a text to search for."}, status=400)
+    try:
+        found = search.find(job_id, ticket.choice or EVERYTHING, text, place, FOUND_AT_ONCE)
+    except LogsAway as error:
+        return JsonResponse({"error": str(error)}, status=503)
+    hits = [asdict(hit) for hit in found.hits]
+    return JsonResponse({"hits": hits, "next": str(found.next), "stopped": found.stopped})
 
 
 def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
@@ -147,23 +172,37 @@ async def _told(ticket: Ticket, last_id: int | None) -> AsyncIterator[str]:
         if ticket.inside:
             for step_id, mark in (await off_loop(ports.progress, [ticket.inside])).items():
                 yield progress_item(step_id, mark).text
-        sent: set[int] = set()
-        floor = 0
+        sent = _Sent()
         if ticket.choice is not None:
-            if last_id is None:
-                floor = await off_loop(
-                    tails.start_of_tail, ticket.job.pk, ticket.choice, LINES_BEHIND
-                )
-                if floor:
-                    yield event("cut", {"lines": LINES_BEHIND})
-            async for chunk in _stored(ticket, floor, last_id):
-                sent.add(chunk.id)
-                yield log_item(chunk).text
+            try:
+                async for text in _backfill(ticket, last_id, sent):
+                    yield text
+            except LogsAway as error:
+                yield event("away", {"reason": str(error)})
             yield event("caught-up", {})
-        async for text in _live(
-            ticket, reader, lambda chunk: chunk.id > floor and chunk.id not in sent, now
-        ):
+        async for text in _live(ticket, reader, sent.lacks, now):
             yield text
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a reader has been given of what was stored: all of it after `floor`."""
+
+    floor: int = 0
+    ids: set[int] = field(default_factory=set)
+
+    def lacks(self, chunk: Chunk) -> bool:
+        return chunk.id > self.floor and chunk.id not in self.ids
+
+
+async def _backfill(ticket: Ticket, last_id: int | None, sent: _Sent) -> AsyncIterator[str]:
+    if last_id is None:
+        sent.floor = await off_loop(tails.start_of_tail, ticket.job.pk, ticket.choice, LINES_BEHIND)
+        if sent.floor:
+            yield event("cut", {"lines": LINES_BEHIND})
+    async for chunk in _stored(ticket, sent.floor, last_id):
+        sent.ids.add(chunk.id)
+        yield log_item(chunk).text
 
 
 def _state(job_id: UUID) -> Item:
@@ -239,12 +278,16 @@ def _may_still(ticket: Ticket) -> bool:
     )
 
 
-async def _text(ticket: Ticket) -> AsyncIterator[str]:
-    choice = ticket.choice or EVERYTHING
-    after = 0
-    while pieces := await off_loop(tails.piece, ticket.job.pk, choice, after):
+async def _text(ticket: Ticket, first: list[Chunk]) -> AsyncIterator[str]:
+    """If lines cannot be read, the transfer breaks off after a sentence that says so."""
+    choice, pieces = ticket.choice or EVERYTHING, first
+    while pieces:
         yield "".join(_plain(pieces, with_step=choice.whose in (Whose.ALL, Whose.SERVER)))
-        after = pieces[-1].id
+        try:
+            pieces = await off_loop(tails.piece, ticket.job.pk, choice, pieces[-1].id)
+        except LogsAway as error:
+            yield f"{error}\n"
+            raise
 
 
 def _plain(pieces: list[Chunk], *, with_step: bool) -> Iterator[str]:

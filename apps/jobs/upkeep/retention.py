@@ -1,5 +1,5 @@
 """Removes jobs that ended long ago, each with its whole tree; a tree with an open job stays
-whole."""
+whole, and so does one that something open belongs to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.db import transaction
 from apps.jobs import ports
 from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job
+from apps.jobs.upkeep.kin import busy
 from engine.lifecycle import FINAL_JOB
 
 BATCH = 100
@@ -60,6 +61,8 @@ def remove_tree(root: UUID, age_s: float) -> int:
     if any(status not in FINAL_JOB or not is_old for _, status, is_old in tree):
         return 0
     ids = [job_id for job_id, _, _ in tree]
+    if age_s and busy(ids):
+        return 0
     ports.removed(ids)
     _remove_rows(ids)
     return len(ids)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from console.follower import Follower
 from console.operator_command import OperatorCommand
 from console.port import BEGINNING, SERVER, LogLine
+from console.screen import Screen
 from engine.errors import InputError
 from engine.lifecycle import JobStatus
+
+LONGEST_TEXT = 200
 
 
 class Command(OperatorCommand):
@@ -28,6 +33,11 @@ class Command(OperatorCommand):
             "--action", help="only this workflow action, with all its runs; `jobs JOB` lists them"
         )
         parser.add_argument(
+            "--search",
+            metavar="TEXT",
+            help="only lines that hold this text, in either case; with --step, of this step",
+        )
+        parser.add_argument(
             "--json", action="store_true", help="print one JSON object per line; without --follow"
         )
         parser.add_argument(
@@ -41,6 +51,10 @@ class Command(OperatorCommand):
         screen = self.screen(sys.stdout, options)
         if step and action:
             raise InputError({"action": "give --step or --action, not both"})
+        if options["search"] is not None:
+            _refuse_beside_search(options)
+            self._search(job_id, options["search"], step or "", screen, options)
+            return 0
         if options["follow"]:
             if options["json"]:
                 raise InputError({"json": "--json and --follow: give one of them"})
@@ -55,13 +69,36 @@ class Command(OperatorCommand):
         while has_more:
             piece = read(cursor)
             cursor, has_more = piece.next, piece.has_more
-            for line in piece.lines:
-                if options["json"]:
-                    self.stdout.write(_json(line))
-                    continue
-                screen.line(line.text if step or action else f"{line.step} | {line.text}")
+            self._show(piece.lines, screen, options)
         screen.close()
         return 0
+
+    def _search(
+        self, job_id: UUID, text: str, step: str, screen: Screen, options: Mapping[str, Any]
+    ) -> None:
+        cursor, has_more = BEGINNING, True
+        while has_more:
+            found = self.platform.search_log(job_id, text, cursor, step)
+            cursor, has_more = found.next, found.has_more
+            self._show(found.lines, screen, options)
+        screen.close()
+
+    def _show(self, lines: Iterable[LogLine], screen: Screen, options: Mapping[str, Any]) -> None:
+        is_part = options["step"] or options["action"]
+        for line in lines:
+            if options["json"]:
+                self.stdout.write(_json(line))
+            else:
+                screen.line(line.text if is_part else f"{line.step} | {line.text}")
+
+
+def _refuse_beside_search(options: Mapping[str, Any]) -> None:
+    text = options["search"]
+    if not 1 <= len(text) <= LONGEST_TEXT or "\x00" in text:
+        raise InputError({"search": f"--search needs a text of 1 to {LONGEST_TEXT} characters"})
+    for other in ("follow", "action"):
+        if options[other]:
+            raise InputError({other: f"--search and --{other}: give one of them"})
 
 
 def _json(line: LogLine) -> str:

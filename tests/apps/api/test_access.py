@@ -135,6 +135,7 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/jobs/<str:job>/news"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/steps"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/logs"): Role.VIEWER,
+    ("get", "api/jobs/<str:job>/logs/search"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/steps/<str:step>/logs"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/steps/<str:step>/transcript"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/workflow-actions/<str:action>/logs"): Role.VIEWER,

@@ -4,6 +4,7 @@ import { Graph } from "../adminkit/graph.js";
 import { Log } from "../adminkit/log.js";
 import { ActionList, current } from "./actions.js";
 import { showFailure } from "./failure.js";
+import { Found } from "./found.js";
 import { StepList } from "./steps.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
@@ -104,6 +105,7 @@ tabs(document.querySelector(".st-views .st-tabs"), (tab) => openView(tab.dataset
 // ---- the inspector -------------------------------------------------------------------------------------------------
 
 const log = new Log(at("log"));
+const found = new Found(at("log-found"), data.urls.search);
 const transcript = new Transcript(at("part-talk"), { ask: toCall, jobUrl: (id) => data.urls.job.replace(NO_JOB, id) });
 
 function toCall() {
@@ -215,7 +217,8 @@ at("part-step").addEventListener("click", (event) => {
   const { run } = event.target.closest("[data-run]")?.dataset ?? {};
   if (run && chosen.runs) openAction(actions.find((action) => action.id === chosen.id) ?? chosen, { run: Number(run) });
 });
-at("log-search").addEventListener("input", (event) => { log.search(event.target.value); showHits(); });
+at("log-search").addEventListener("input", (event) => { log.search(event.target.value); found.clear(); showHits(); });
+at("log-find").addEventListener("click", () => found.search(log.term, chosen ? chosen.log : "all"));
 at("log-search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") { event.preventDefault(); log.step(event.shiftKey ? -1 : 1); showHits(); }
 });
@@ -232,11 +235,13 @@ log.onchange = () => { showHits(); showCount(); };
 
 function showHits() {
   const many = log.hits.length;
+  at("log-find").hidden = !log.term || !(cutAt || log.dropped);
   at("log-hits").textContent = log.term ? (many ? `${log.hit + 1} of ${many}` : "no match") : "";
 }
 
 let cutAt = 0;
 let caughtUp = false;
+let away = ""; // why stored lines cannot be shown
 
 function showCount() {
   const count = log.lines.length + log.dropped;
@@ -245,8 +250,9 @@ function showCount() {
   const child = !chosen?.runs && (known.get(chosen?.id) ?? chosen)?.child;
   at("child-log").hidden = !child;
   if (child) at("child-log").href = data.urls.job.replace(NO_JOB, child);
-  at("log-state").textContent = count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…";
-  log.explain(count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Reading…");
+  at("log-state").textContent = away || (count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…");
+  at("log-state").classList.toggle("st-error", Boolean(away));
+  log.explain(away && !count ? away : count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Reading…");
 }
 
 const WAITS = {
@@ -274,7 +280,9 @@ function follow() {
   chunks = new Set();
   cutAt = 0;
   caughtUp = false;
+  away = "";
   log.clear();
+  found.clear();
   at("log-search").value = "";
   showHits();
   showCount();
@@ -295,6 +303,7 @@ function connect() {
     if (chosen.kind === "agent") transcript.told(mark);
     else showTranscript(Object.assign(chosen, { kind: "agent" })); // the address did not say so
   });
+  source.addEventListener("away", (event) => { away = JSON.parse(event.data).reason; });
   source.addEventListener("cut", () => { cutAt = 1; });
   source.addEventListener("caught-up", () => { caughtUp = true; showCount(); document.body.dataset.live = "1"; });
   source.addEventListener("bye", (event) => {
