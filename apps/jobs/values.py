@@ -14,6 +14,7 @@ from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
 
 if TYPE_CHECKING:
+    from apps.workspaces.merging import Stored
     from engine.state import Left, Seen
 
 
@@ -97,6 +98,7 @@ class Material:
     mentions_artifacts: bool = False  # a file of the workspace does
     # what the task and its workspace remember; None: the definition does not say that it uses it
     state: tuple[Seen, Seen] | None = field(repr=False, default=None)
+    stored_connections: Mapping[str, Stored] = field(default_factory=dict)  # those of the database
 
 
 @dataclass(frozen=True, slots=True)
