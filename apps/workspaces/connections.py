@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,15 @@ def kinds_in(workspace_id: int, definition: Definition) -> dict[str, str | None]
     found = {name: values.get("type") for name, values in definition.connections.items()}
     stored = Connection.objects.filter(workspace_id=workspace_id).values_list("name", "type")
     return {**found, **dict(stored)}
+
+
+def stored_names(workspaces: Collection[Workspace]) -> dict[int, list[str]]:
+    """The names of the connections in the database, by the id of their workspace."""
+    found: dict[int, list[str]] = {}
+    rows = Connection.objects.filter(workspace__in=workspaces)
+    for workspace_id, name in rows.values_list("workspace_id", "name"):
+        found.setdefault(workspace_id, []).append(name)
+    return found
 
 
 def offered(kinds: Mapping[str, str | None], wanted: Iterable[str]) -> dict[str, list[str]]:

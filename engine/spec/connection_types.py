@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.spec import inputs
-from engine.spec.fields import HOOK_LISTS
+from engine.spec.fields import HOOK_LISTS, PRIMITIVES
 from engine.spec.model import Action, InputField, Workspace
 
 Properties = Mapping[str, Mapping[str, Any]]
@@ -75,6 +75,16 @@ def uses_of(workspace: Workspace) -> dict[str, list[Use]]:
     return found
 
 
+def names_in(workspace: Workspace, action: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Input -> name of a connection, of the values that are given to an action."""
+    fields = fields_behind(workspace, action)
+    return {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, str) and key in fields and fields[key].type not in PRIMITIVES
+    }
+
+
 def askers_of(workspace: Workspace, kind: str) -> list[str]:
     """Tasks that let whoever starts them choose a connection of this type."""
     return sorted(
@@ -92,10 +102,10 @@ def _named(workspace: Workspace) -> Iterator[tuple[Any, Use]]:
                 yield value, Use(kind, owner, key, step)
 
 
-_Fields = Mapping[str, InputField]
+Fields = Mapping[str, InputField]
 
 
-def _calls(workspace: Workspace) -> Iterator[tuple[_Fields, Mapping[str, Any], str, str, str]]:
+def _calls(workspace: Workspace) -> Iterator[tuple[Fields, Mapping[str, Any], str, str, str]]:
     """Whatever gets input: its fields, the input, and what it is a part of."""
     actions = workspace.actions
     for name, action in actions.items():
@@ -107,23 +117,23 @@ def _calls(workspace: Workspace) -> Iterator[tuple[_Fields, Mapping[str, Any], s
             if step.action.startswith("_inline:") and step.action in actions:
                 inline = actions[step.action].input
                 yield inline, _defaults(inline), "task", name, step_name
-            yield _fields_behind(workspace, step.action), step.input, "task", name, step_name
+            yield fields_behind(workspace, step.action), step.input, "task", name, step_name
         for event in HOOK_LISTS:
             for hook in getattr(task.hooks, event):
-                yield _fields_behind(workspace, hook.action), hook.input, "task", name, event
+                yield fields_behind(workspace, hook.action), hook.input, "task", name, event
     for name, trigger in workspace.triggers.items():
         started = workspace.tasks.get(trigger.starts)
         yield started.input if started else {}, trigger.input, "trigger", name, ""
     for event in HOOK_LISTS:
         for hook in getattr(workspace.hooks, event):
-            yield _fields_behind(workspace, hook.action), hook.input, "hook", event, ""
+            yield fields_behind(workspace, hook.action), hook.input, "hook", event, ""
 
 
-def _defaults(fields: _Fields) -> dict[str, Any]:
+def _defaults(fields: Fields) -> dict[str, Any]:
     return {key: field.default for key, field in fields.items() if field.has_default}
 
 
-def _fields_behind(workspace: Workspace, name: str) -> _Fields:
+def fields_behind(workspace: Workspace, name: str) -> Fields:
     """What the action of this name takes; one that starts a task, what that task does."""
     action = workspace.actions.get(name)
     if action is None:
