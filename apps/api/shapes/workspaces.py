@@ -308,14 +308,13 @@ def plan_rows(
 
 
 def _planned(key: str, name: str, one: Listed | None) -> Values:
-    if one is None:
-        return {"input": key, "name": name, "problem": "There is no connection of this name"}
+    problem = one.advice if one else "There is no connection of this name"
     return {
         "input": key,
         "name": name,
-        "source": one.source,
-        "overrides": one.overrides,
-        **({"problem": one.advice} if one.advice else {}),
+        "source": one.source if one else None,
+        "overrides": one.overrides if one else None,
+        "problem": problem or None,
     }
 
 

@@ -17,7 +17,8 @@ actions:
   ping:
     type: script
     input: {to: {type: db, required: true}}
-    script: echo "{{ input.to.host }}:{{ input.to.port }}"
+    env: {PLACE: "{{ input.to.host }}:{{ input.to.port }}"}
+    script: echo "$PLACE"
 tasks:
   load:
     input: {target: {type: db, default: main}}

@@ -16,10 +16,10 @@ from apps.workspaces.models import Connection, Workspace
 from apps.workspaces.secrets import connections_of
 from engine.masking import MASK
 from engine.orders import Line
-from tests.apps.api.callers import caller, error
+from tests.apps.api.callers import caller, error, user
 from tests.apps.connections.shop import CANARY, GIVEN, SHOP
 from tests.apps.jobs.builders import Hand, failed, workspace
-from tests.apps.workspaces.test_admin import client_of, person
+from tests.apps.workspaces.test_admin import client_of
 
 pytestmark = pytest.mark.django_db
 API = "/api/workspaces/shop/connections"
@@ -33,7 +33,10 @@ def workspace_of_tests(tmp_path: Path) -> Workspace:
 
 
 def client(role: Role | None) -> Client:
-    return client_of(person(role, "shop"))
+    made = user(role, "shop")
+    made.is_staff = True
+    made.save()
+    return client_of(made)
 
 
 def text_of(answer: Any) -> str:

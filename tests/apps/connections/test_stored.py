@@ -3,6 +3,7 @@ type changes."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def store(shop: Workspace, name: str = "main", /, **given: Any) -> Connection:
 
 def rewritten(shop: Workspace, before: str, after: str) -> Workspace:
     file = Path(shop.location) / "workflow.yaml"
-    file.write_text(file.read_text().replace(before, after))
+    file.write_text(file.read_text().replace(textwrap.dedent(before), textwrap.dedent(after)))
     found = services.refresh(shop)
     assert not found.has_failed, found.problems
     return found
@@ -48,6 +49,10 @@ def rendered(shop: Workspace, task: str = "load") -> Rendered:
     return render(claim, material)
 
 
+def place(shop: Workspace) -> str:
+    return rendered(shop).env["PLACE"]
+
+
 def refused(shop: Workspace, name: str = "main", /, kind: str = "db", **given: Any) -> Any:
     with pytest.raises(InputError) as error:
         connections.store(shop, name, kind, given, by="a")
@@ -58,16 +63,16 @@ def refused(shop: Workspace, name: str = "main", /, kind: str = "db", **given: A
 def test_a_stored_connection_overrides_one_of_the_files_and_the_step_says_so(
     shop: Workspace,
 ) -> None:
-    assert rendered(shop).script == 'echo "files.internal:5432"' and not rendered(shop).notes
+    assert place(shop) == "files.internal:5432" and not rendered(shop).notes
     store(shop)
     found = rendered(shop)
-    assert found.script == 'echo "stored.internal:5432"'
+    assert found.env["PLACE"] == "stored.internal:5432"
     assert found.notes == (
         "Connection 'main' is the one stored in the database (version 1); it overrides the one of"
         " the files.",
     )
     connections.remove(shop, "main")
-    assert rendered(shop).script == 'echo "files.internal:5432"'
+    assert place(shop) == "files.internal:5432"
 
 
 def test_its_secrets_are_masked_those_it_replaced_too_and_defaults_of_its_type(
@@ -103,9 +108,9 @@ def test_each_wrong_field_is_told_and_nothing_is_stored(shop: Workspace) -> None
             " value itself"
         ),
     }
-    assert refused(shop, "a b", "bd", **GIVEN) == {
+    assert refused(shop, "a b", "dbb", **GIVEN) == {
         "name": "the name of a connection has letters, digits, '_', '-' and '.' only",
-        "type": "the files have no connection type 'bd' (did you mean 'db'?)",
+        "type": "the files have no connection type 'dbb' (did you mean 'db'?)",
     }
     assert refused(shop, host="h", password=MASK) == {
         "password": "field 'password' has no stored value that could stay"
@@ -150,7 +155,9 @@ def test_who_has_seen_an_older_version_changes_nothing(shop: Workspace) -> None:
 
 def test_when_its_type_changes_the_workspace_and_its_steps_say_what_to_do(shop: Workspace) -> None:
     store(shop)
-    changed = rewritten(shop, "mode: {type: string", "user: {type: string, required: true")
+    with_user = SHOP.replace("host: files.internal", "host: files.internal, user: u")
+    with_user = with_user.replace("mode: {type: string", "user: {type: string, required: true")
+    changed = rewritten(shop, SHOP, with_user.replace(", options: [require, disable]", ""))
     (problem,) = changed.problems
     assert problem["message"] == (
         "Connection 'main' of the database: It no longer fits its type (field 'user' is required),"
@@ -160,7 +167,7 @@ def test_when_its_type_changes_the_workspace_and_its_steps_say_what_to_do(shop: 
         rendered(changed)
     connections.store(changed, "main", "db", GIVEN | {"user": "disable"}, by="a")
     changed.refresh_from_db()
-    assert changed.problems == [] and "stored.internal" in str(rendered(changed).script)
+    assert changed.problems == [] and place(changed) == "stored.internal:5432"
 
 
 def test_a_value_that_the_type_drops_is_left_out_told_and_stays_hidden(shop: Workspace) -> None:
@@ -185,7 +192,7 @@ def test_a_type_that_is_gone_fails_only_what_names_the_connection(shop: Workspac
     row.type = "gone"
     row.save()
     secrets.forget(shop.pk)
-    assert rendered(shop).script == 'echo "files.internal:5432"'
+    assert place(shop) == "files.internal:5432"
     (one,) = [each for each in _listed(shop) if each.name == "extra"]
     assert "the files no longer have the type 'gone'" in one.trouble
 
@@ -200,7 +207,7 @@ def _listed(shop: Workspace) -> list[connections.Listed]:
 def test_a_broken_connection_of_the_files_that_is_replaced_fails_nothing(shop: Workspace) -> None:
     store(shop)
     changed = rewritten(shop, "{{ secret.pw }}", "{{ secret.missing.deeply }}")
-    assert rendered(changed).script == 'echo "stored.internal:5432"'
+    assert place(changed) == "stored.internal:5432"
 
 
 def test_looking_whether_something_changed_takes_one_query(
