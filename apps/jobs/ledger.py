@@ -206,6 +206,7 @@ def _material_of_step(claim: Claim) -> Material:
         has_sessions=around.has_sessions,
         emits=plan.emits,
         mentions_artifacts=plan.mentions_artifacts,
+        mentions_helper=plan.mentions_helper,
         state=states,
         stored_connections=stored_of(claim.revision_id),
     )

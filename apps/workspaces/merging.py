@@ -101,7 +101,7 @@ def _replaced(
 ) -> list[dict[str, Any]]:
     """What the files have under these names: it stays secret. What cannot be rendered hides
     nothing that its secrets do not."""
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         try:
             found += rendered({name: written[name]}, secrets).values() if name in written else []

@@ -180,17 +180,17 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     needed = {name: value for name, value in of_files["secrets"].items() if name not in over}
     secrets = resolve(needed, workspace) | over if needed else over
     types = definition_of(revision_id).connection_types
-    connections, stored, replaced = merge(workspace_id, of_files, types, secrets)
+    connections, told, replaced = merge(workspace_id, of_files, types, secrets)
     servers = _rendered_servers(of_files.get("mcp_servers", {}), secrets)
     sensitive = secret_values(
         [
             secrets,
             [_sensitive_part(values, types) for values in (*connections.values(), *replaced)],
-            [one.hidden for one in stored.values()],
+            [one.hidden for one in told.values()],
             [_hidden_part(values) for values in servers.values() if isinstance(values, dict)],
         ]
     )
-    return _Known(version, now, secrets, connections, stored, sensitive, servers)
+    return _Known(version, now, secrets, connections, told, sensitive, servers)
 
 
 def _rendered_servers(

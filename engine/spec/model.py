@@ -354,6 +354,7 @@ class Workspace:
     limits: TaskLimits | None = None  # of the agents of all of its tasks
     mentions_state: bool = False  # a file of it uses directories of state
     mentions_artifacts: bool = False  # or the one of artifacts
+    mentions_helper: bool = False  # or the command `stroem-step`
     exports: Exports = Exports()
 
 
