@@ -129,6 +129,7 @@ class Questions:
         for prefix, own in self._states.items():
             if own.values:
                 states[prefix] = {**states.get(prefix, {}), **own.values}
+            if own.bases:
                 bases[prefix] = own.bases
         outcome = replace(outcome, states=states or None, bases=bases or None)
         if not self._output:

@@ -184,7 +184,7 @@ class StoredShape(Shape[Values]):
     overrides = serializers.BooleanField(help_text="The files have one of this name")
 
 
-class ForgottenShape(Shape[Values]):
+class RemovedConnectionShape(Shape[Values]):
     name = serializers.CharField()
     is_in_files = serializers.BooleanField(help_text="The one of the files is in force again")
 

@@ -20,7 +20,7 @@ from apps.api.shapes.connections import (
     ConnectionRow,
     ConnectionShape,
     ConnectionTypeShape,
-    ForgottenShape,
+    RemovedConnectionShape,
     StoredShape,
     TypeRow,
 )
@@ -90,11 +90,11 @@ class ConnectionView(ApiView):
             raise NotFound("No such connection is stored in the database; PUT stores one")
         return _store(request, row, name, found.type, given, adds=True)
 
-    @extend_schema(responses={200: ForgottenShape, 403: ErrorShape, 404: ErrorShape})
+    @extend_schema(responses={200: RemovedConnectionShape, 403: ErrorShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.ADMIN)
         is_in_files = connections.remove(row, name)
-        return answer(ForgottenShape, {"name": name, "is_in_files": is_in_files})
+        return answer(RemovedConnectionShape, {"name": name, "is_in_files": is_in_files})
 
 
 class CheckView(ApiView):
