@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ class Bench:
             env={"PATH": path, "ARTIFACTS_DIR": str(self.left)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def run(self, code: str, shell: list[str] | None = None) -> tuple[int, str, str]:
@@ -201,13 +203,12 @@ def test_many_at_once_do_not_mix(bench: Bench) -> None:
 
 
 def test_one_that_is_killed_blocks_no_other(bench: Bench) -> None:
-    for _ in range(3):
-        slow = bench.start("(sleep 60) | stroem-step state set k -; exec sleep 60")
-        slow.kill()
-        slow.communicate()
-    asked = "printf x >>"
-    reading = bench.start(f'{asked} "$(dirname "$(command -v {HELPER})")/8.in"')
-    reading.communicate()
+    here = f'here=$(dirname "$(command -v {HELPER})"); dd bs=1 count=1 <"$here/free"'
+    for _ in range(3):  # it has taken a slot, and said half of a question
+        half = bench.start(
+            f"{here} >slot; printf '2\\0state' >>\"$here/$(cat slot).in\"; kill -9 $$"
+        )
+        half.communicate(timeout=10)
     assert bench.run("stroem-step state get count")[:2] == (0, "7\n")
 
 
@@ -237,7 +238,8 @@ def test_an_answer_that_nobody_reads_does_not_hold_the_end_up(bench: Bench) -> N
     process = bench.start("stroem-step artifact get build site/a.bin /dev/stdout & kill -STOP $!")
     process.wait(10)
     bench.helper.close()
-    subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=False)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def test_a_secret_that_came_meanwhile_is_not_handed_out(tmp_path: Path) -> None:
