@@ -159,6 +159,14 @@ def remove(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     return redirect(address(row.name, name) if is_in_files else reverse("connections"))
 
 
+def panel(request: HttpRequest, row: Workspace) -> dict[str, Any] | None:
+    """For the page of a workspace: how many there are, and which override the files."""
+    definition = definition_of(row.current_id) if row.current_id else Definition()
+    found = connections.connections_in(row, definition).values()
+    overriding = [one.name for one in found if one.overrides]
+    return {"count": len(found), "overriding": overriding} if found else None
+
+
 def address(workspace: str, name: str) -> str:
     return reverse("connection", args=[workspace, name])
 

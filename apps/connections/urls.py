@@ -5,7 +5,10 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import path
 
+from apps.adminkit import panels
 from apps.connections import pages
+
+panels.workspace_page.add("connections/workspace_panel.html", pages.panel, order=5)
 
 urlpatterns = [
     path("admin/connections/", admin.site.admin_view(pages.listing), name="connections"),

@@ -192,6 +192,12 @@ def test_forms_of_tasks_and_plans_know_stored_connections(shop: Workspace) -> No
     ]
 
 
+def test_the_page_of_the_workspace_names_what_overrides_its_files(shop: Workspace) -> None:
+    connections.store(shop, "main", "db", GIVEN, by="a")
+    page = text_of(client(Role.VIEWER).get(f"/admin/workspaces/workspace/{shop.pk}/change/"))
+    assert "2 connections" in page and "in place of those of the files: main" in page
+
+
 def test_a_masked_value_never_replaces_a_stored_one(shop: Workspace) -> None:
     admin = caller(Role.ADMIN)
     admin.put(f"{API}/main", {"type": "db", "values": GIVEN}, format="json")

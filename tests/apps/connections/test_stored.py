@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from pytest_django import DjangoAssertNumQueries
 
 from apps.jobs import ledger
@@ -208,6 +209,23 @@ def test_a_broken_connection_of_the_files_that_is_replaced_fails_nothing(shop: W
     store(shop)
     changed = rewritten(shop, "{{ secret.pw }}", "{{ secret.missing.deeply }}")
     assert place(changed) == "stored.internal:5432"
+
+
+def test_validate_and_plan_say_what_the_database_has_instead(
+    shop: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(shop)
+    note = "connection 'main' of the database (version 1) overrides the one of the files"
+    for command, words in (("validate", ()), ("plan", ("load",)), ("plan", ("load", "--json"))):
+        call_command(command, shop.location, *words, "--workspace", "shop")
+        said = capsys.readouterr()
+        assert note in (said.err if "--json" in words else said.out)
+    file = Path(shop.location) / "workflow.yaml"
+    file.write_text(file.read_text().replace("port: {type: integer", "port: {type: boolean"))
+    connections.store(shop, "main", "db", GIVEN | {"port": 5433}, by="a")
+    with pytest.raises(SystemExit):
+        call_command("validate", shop.location, "--strict", "--workspace", "shop")
+    assert "no longer fits its type (field 'port' must be true or false" in capsys.readouterr().out
 
 
 def test_looking_whether_something_changed_takes_one_query(
