@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -27,6 +28,7 @@ from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import Conflict, InputError, NotFound, StroemError
 from engine.masking import MASK
 from engine.spec.connection_types import Properties, askers_of, fields_of, uses_of
+from engine.spec.model import InputField
 from engine.spec.model import Workspace as Definition
 
 RECENT = 5
@@ -197,7 +199,21 @@ def _form(request: HttpRequest, one: Listed, properties: Properties) -> TypedFor
             if key in properties
         }
     data = request.POST if request.method == "POST" else None
-    return TypedForm(fields_of(properties), data, before=before)
+    fields = {
+        name: _explained(field, is_stored=name in (before or {}))
+        for name, field in fields_of(properties).items()
+    }
+    return TypedForm(fields, data, before=before)
+
+
+def _explained(field: InputField, *, is_stored: bool) -> InputField:
+    """With what an empty field means."""
+    notes = [field.description or ""]
+    if field.secret and is_stored:
+        notes.append("A value is stored.")
+    elif field.default is not None and not field.secret:
+        notes.append(f"If empty: {field.default}.")
+    return replace(field, description=" ".join(filter(None, notes)))
 
 
 def _save(request: HttpRequest, row: Workspace, one: Listed, form: TypedForm) -> bool:

@@ -152,6 +152,7 @@ def test_the_form_has_a_field_for_each_property_and_keeps_what_is_secret(shop: W
     assert connections_of(shop.current_id)["main"]["key"] == "line-canary\nsecond"
     page = text_of(admin.get(PAGE))
     assert "stored.internal" in page and "overrides the one of the files" in page
+    assert "A value is stored." in page and "If empty: 5432." in page
     admin.post(PAGE, {"input-host": "third.internal", "version": "1"})
     found = connections_of(shop.current_id)["main"]
     assert (found["host"], found["password"]) == ("third.internal", GIVEN["password"])
