@@ -34,6 +34,7 @@ from apps.triggers import transitions
 from apps.triggers.models import Trigger
 from apps.triggers.snapshots import with_sources
 from apps.workflow_actions import following, snapshots
+from apps.workspaces import connections
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Secret, Workspace
 from apps.workspaces.refreshing.rounds import refresh
@@ -42,6 +43,7 @@ from console import port
 from console.database_files import Files
 from engine.errors import Conflict, InputError, NotFound
 from engine.lifecycle import FiringStatus
+from engine.spec.model import Workspace as Definition
 from engine.spec.problems import did_you_mean
 
 JOB_LINE = (
@@ -278,6 +280,9 @@ class Database(Files):
 
     def unserved(self, workspace: str) -> str | None:
         return matching.unserved(workspace)
+
+    def connection_notes(self, workspace: str, definition: Definition) -> list[str]:
+        return connections.notes(workspace, definition)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
         read = partial(refresh, waits=True)

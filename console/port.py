@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from engine.spec.model import Workspace as Definition
+
 SERVER = "_server"  # instead of a step's name: the server's lines about the job
 BEGINNING = "0"  # a cursor at the start of a log
 
@@ -394,6 +396,9 @@ class Platform(Protocol):
     def remove_secret(self, workspace: str, name: str) -> None: ...
     def unserved(self, workspace: str) -> str | None:
         """A warning if workers live, but none of them serves this workspace."""
+
+    def connection_notes(self, workspace: str, definition: Definition) -> list[str]:
+        """What the database of the workspace has in place of connections of these files."""
 
     def remove_workspace(self, name: str) -> int:
         """Returns how many jobs went with it."""

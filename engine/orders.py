@@ -15,6 +15,7 @@ from engine.scripts import Language
 Stream = Literal["stdout", "stderr", "server"]
 INPUT_FILE = "STROEM_INPUT_FILE"  # the path of the file with all inputs, or an input named `file`
 ARTIFACTS_DIR, ARTIFACTS_IN = "ARTIFACTS_DIR", "ARTIFACTS_IN"
+HELPER = "stroem-step"  # the command in the PATH of steps that call it
 INPUTS_FILE = "STROEM_INPUTS_FILE"  # the path of the file with all inputs: no input has this name
 
 # variable -> where containers have the directory
@@ -172,6 +173,15 @@ class Shelves:
 
 
 @dataclass(frozen=True, slots=True)
+class HelperFolder:
+    """A directory of this host with the command `stroem-step` and the pipes that it speaks through.
+    `is_needed`: the step's own code calls it, so that the step cannot do without."""
+
+    path: Path
+    is_needed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StepOrder:
     """Everything a runner needs for one attempt of one step, without database ids."""
 
@@ -202,6 +212,7 @@ class StepOrder:
     shelves: Shelves | None = None
     events: EventSink | None = None  # takes its OUTPUT: lines, of a consumer
     state: StateFolders | None = None  # of tasks that remember something
+    helper: HelperFolder | None = None  # of steps that may call it
 
 
 class Verdict(StrEnum):
@@ -224,6 +235,8 @@ class StepOutcome:
     has_output: bool = False
     # what its STATE: and GLOBAL_STATE: lines say, by prefix
     states: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
+    # by prefix: the version of the state that a key was written against
+    bases: Mapping[str, Mapping[str, int]] | None = field(default=None, compare=False)
     may_retry: bool = True  # False if another attempt cannot help
     # of a lost one: whether its worker ended it because an operator had stopped the worker
     is_handed_back: bool = False

@@ -38,6 +38,9 @@ class Seen:
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     files: tuple[StateFile, ...] = ()
     hidden: tuple[str, ...] = field(default=(), repr=False)
+    written: Mapping[str, int] = field(
+        default_factory=dict
+    )  # key -> the version that wrote it last
 
 
 def names(states: tuple[Seen, Seen]) -> dict[str, Any]:
@@ -54,6 +57,8 @@ class Change:
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     removed: tuple[str, ...] = ()
     files: tuple[StateFile, ...] | None = None
+    # of keys that were written against a version of their own, whatever the rule of the task
+    bases: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -83,13 +88,19 @@ class Kept:
 
     def lost(self, change: Change, base: int) -> list[str]:
         """What the change would overwrite that has come after version `base`, in words."""
-        keys = [key for key in (*change.values, *change.removed) if self.written.get(key, 0) > base]
-        words = [f"key '{key[:40]}'" for key in keys[:_MOST_NAMES]]
-        if len(keys) > _MOST_NAMES:
-            words.append(f"{len(keys) - _MOST_NAMES} more keys")
+        keys = [
+            key
+            for key in (*change.values, *change.removed)
+            if self.written.get(key, 0) > change.bases.get(key, base)
+        ]
+        words = _named(keys)
         if change.files is not None and self.files_written > base:
             words.append("its files")
         return words
+
+    def broken(self, change: Change) -> list[str]:
+        """The keys among them that were written against a version of their own, in words."""
+        return _named([k for k, base in change.bases.items() if self.written.get(k, 0) > base])
 
     def after(self, change: Change) -> Kept:
         """What comes of the change, as the next version."""
@@ -102,6 +113,11 @@ class Kept:
             {**self.written, **touched},
             self.files_written if change.files is None else number,
         )
+
+
+def _named(keys: list[str]) -> list[str]:
+    words = [f"key '{key[:40]}'" for key in keys[:_MOST_NAMES]]
+    return words + [f"{len(keys) - _MOST_NAMES} more keys"] * (len(keys) > _MOST_NAMES)
 
 
 def difference(

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from console import port
 from engine.errors import Conflict, InputError, NotFound
+from engine.spec.model import Workspace as Definition
 from stroem.errors import Refused
 from stroem.http import Server
 
@@ -297,6 +298,9 @@ class Remote:
     def unserved(self, workspace: str) -> str | None:
         told = "--workspace asks the database: use `manage.py validate` on the server for that"
         raise InputError({"workspace": told})
+
+    def connection_notes(self, workspace: str, definition: Definition) -> list[str]:
+        raise InputError({"workspace": "--workspace asks the database: use `manage.py` for that"})
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
         raise NotFound(ON_THE_SERVER)

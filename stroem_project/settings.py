@@ -82,6 +82,7 @@ INSTALLED_APPS = [
     "apps.subscriptions",
     "apps.workflow_actions",
     "apps.agents",
+    "apps.connections",
     "apps.triggers",
     "apps.conductor",
     "apps.api",

@@ -86,6 +86,7 @@ UNFOLD: dict[str, Any] = {
                         badge_variant="warning",
                     ),
                     item("Decisions", "fact_check", "admin:approvals_record_changelist"),
+                    item("Connections", "cable", "connections"),
                     item("Triggers", "alarm", "admin:triggers_trigger_changelist"),
                     item("Workspaces", "folder_data", "admin:workspaces_workspace_changelist"),
                     item("Workers", "dns", "admin:fleet_worker_changelist"),

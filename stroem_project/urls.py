@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("apps.jobs.urls")),
     path("", include("apps.workflow_actions.urls")),
     path("", include("apps.agents.urls")),
+    path("", include("apps.connections.urls")),
     path("", include("apps.artifacts.state.urls")),
     path("", include("apps.artifacts.urls")),
     path("", include("apps.triggers.urls")),

@@ -257,6 +257,7 @@ def _execution(
         walltime_grace_s=walltime_grace_s,
         states=States(doors.states),
         shelf=Shelf(doors.artifacts),
+        artifacts=doors.artifacts,
     )
 
 

@@ -18,7 +18,7 @@ from apps.workflow_actions.ledger import OpenAllocation, Submission
 from engine.events import Event
 from engine.orders import Line
 from engine.slurm_script import Launch
-from engine.state import StateFile
+from engine.state import Seen, StateFile
 
 OUTAGES = (OperationalError, InterfaceError)
 """The database did not answer: the same call may be made again, as each of them may be repeated."""
@@ -55,6 +55,8 @@ class Ledger(Protocol):
     ) -> Claim | None: ...
 
     def material(self, claim: Claim) -> Material | ActionMaterial: ...
+
+    def state_of(self, claim: Claim) -> tuple[Seen, Seen]: ...
 
     def started(self, claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool: ...
 

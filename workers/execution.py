@@ -15,6 +15,8 @@ from engine.errors import AuthorError, StroemError
 from engine.masking import masker
 from engine.orders import (
     ARTIFACTS_DIR,
+    HELPER,
+    HelperFolder,
     ImageWork,
     Limits,
     Pinned,
@@ -31,10 +33,12 @@ from runners.base import Runner
 from runners.host.environment import User
 from workers.artifacts import Leaving, Shelf
 from workers.attempts import Attempt, Eviction, fields
-from workers.door import OUTAGES, EventLedger, Ledger
+from workers.door import OUTAGES, ArtifactLedger, EventLedger, Ledger
 from workers.events import Emitter
+from workers.helper import Helper
 from workers.outputs import Outputs
 from workers.pins import Pins
+from workers.questions import Questions
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
@@ -62,8 +66,13 @@ class Performed:
     tree: Tree | None = None
     scratch: Scratch | None = None
     user: User | None = None
+    helper: Helper | None = None
 
 
+NOT_IN_PODS = (
+    f"The step calls `{HELPER}`, which steps in pods do not have: print STATE: and OUTPUT: lines,"
+    " and use ARTIFACTS_DIR and `artifacts: {from: [...]}`"
+)
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
 
 
@@ -103,6 +112,7 @@ class Execution:
         walltime_grace_s: float | None = None,
         states: States | None = None,
         shelf: Shelf | None = None,
+        artifacts: ArtifactLedger | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
         there is none here."""
@@ -123,6 +133,7 @@ class Execution:
         self._walltime_grace_s = walltime_grace_s
         self._states = states
         self._shelf = shelf
+        self._artifacts = artifacts
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
@@ -140,6 +151,8 @@ class Execution:
     def tidy(self, attempt: Attempt, performed: Performed) -> None:
         """Give back the attempt's directories."""
         try:
+            if performed.helper is not None:
+                performed.helper.close()
             if performed.user is not None:
                 self._users.end_all(performed.user)
             if performed.scratch is not None:
@@ -203,6 +216,8 @@ class Execution:
         outcome = (self._consume if attempt.is_endless else self._run)(
             attempt, order, runner, reporter
         )
+        if place.helper is not None:
+            outcome = place.helper.settle(outcome)
         if _is_local(rendered.action):
             outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
         if self._shelf is not None:
@@ -303,7 +318,30 @@ class Execution:
             run_as=place.user.name if place.user is not None else None,
             shelves=self._shelves(attempt, material, rendered, place.scratch),
             state=folders,
+            helper=self._helper(attempt, material, rendered, place),
         )
+
+    def _helper(
+        self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed
+    ) -> HelperFolder | None:
+        """The directory of `stroem-step` for a script that may call it. Raises AuthorError where
+        one that does cannot have it."""
+        action = rendered.action
+        texts = (action.script or "", *action.args, *action.env.values())
+        is_needed = any(HELPER in text for text in texts)
+        if action.type != "script" or not (is_needed or material.mentions_helper):
+            return None
+        if action.runner == "pod":
+            if is_needed:
+                raise AuthorError(NOT_IN_PODS)
+            return None
+        if self._artifacts is None or place.scratch is None:
+            return None
+        questions = Questions(
+            attempt.claim, self._ledger, self._artifacts, masks=rendered.masks, emits=material.emits
+        )
+        place.helper = Helper(place.scratch.path, attempt, questions)
+        return HelperFolder(place.helper.path, is_needed)
 
     def _work(
         self,

@@ -59,7 +59,7 @@ class Rendered:
 def render(claim: Claim, material: Material) -> Rendered:
     """Render all templates of the step. Raises AuthorError with one sentence."""
     action = material.action
-    context, final = _context(claim, material)
+    context, final, used = _context(claim, material)
     whole: dict[str, Any] = context["input"]
 
     def text(field_name: str, value: str) -> str:
@@ -82,7 +82,7 @@ def render(claim: Claim, material: Material) -> Rendered:
         cmd=None if action.cmd is None else text("cmd", action.cmd),
         manifest=None if action.manifest is None else _leaves(action.manifest, "manifest", text),
         resources=_resources(action.resources),
-        notes=notes,
+        notes=(*_told_of(used, material), *notes),
         artifacts=material.step.artifacts,
     )
 
@@ -102,7 +102,7 @@ class Prompts:
 def render_prompts(claim: Claim, material: Material) -> Prompts:
     """Render an agent step. Raises AuthorError with one sentence."""
     action = material.action
-    context, final = _context(claim, material)
+    context, final, _ = _context(claim, material)
 
     def text(field_name: str, value: str) -> str:
         return str(_told(claim, field_name, lambda: templating.render(value, context)))
@@ -128,8 +128,10 @@ def render_prompts(claim: Claim, material: Material) -> Prompts:
     )
 
 
-def _context(claim: Claim, material: Material) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the templates of the action read, and the step's own input."""
+def _context(
+    claim: Claim, material: Material
+) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """What the templates of the action read, the step's own input, and the connections in it."""
     context: dict[str, Any] = {
         **({} if material.state is None else names(material.state)),
         **material.outputs,
@@ -139,10 +141,10 @@ def _context(claim: Claim, material: Material) -> tuple[dict[str, Any], dict[str
     }
     if material.each is not None:
         context["each"] = material.each
-    final = _final_input(claim, material, context)
+    final, used = _final_input(claim, material, context)
     # an inline step is a part of its task: it sees the job's input, below its own
     context["input"] = {**_input_of_job(material), **final} if _is_inline(material) else final
-    return context, final
+    return context, final, used
 
 
 def _is_inline(material: Material) -> bool:
@@ -157,7 +159,9 @@ def _script(script: str, material: Material) -> str:
     return with_recovery(script, *material.recovery) if material.recovery else script
 
 
-def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -> dict[str, Any]:
+def _final_input(
+    claim: Claim, material: Material, context: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     fields = material.action.input
     given: dict[str, Any] = {
         name: _told(claim, f"input '{name}'", partial(templating.render_value, value, context))
@@ -170,11 +174,20 @@ def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -
         final = inputs.resolve(fields, given, _defaults(claim, material, given), allow_unknown=True)
     except InputError as error:
         raise Unrenderable(f"Step '{claim.step_name}': {error}") from None
+    used = []
     for name, value in final.items():
         declared = fields.get(name)
         if declared is not None and declared.type not in PRIMITIVES:
-            final[name] = _connect(claim, name, declared, value, material.connections)
-    return final
+            final[name] = _connect(claim, name, declared, value, material)
+            if isinstance(value, str):
+                used.append(value)
+    return final, tuple(used)
+
+
+def _told_of(used: tuple[str, ...], material: Material) -> tuple[str, ...]:
+    """Which of these connections the database holds, for the step's log."""
+    stored = material.stored_connections
+    return tuple(stored[name].note(name) for name in dict.fromkeys(used) if name in stored)
 
 
 def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,9 +207,7 @@ def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dic
     }
 
 
-def _connect(
-    claim: Claim, name: str, declared: InputField, value: Any, connections: Mapping[str, Any]
-) -> Any:
+def _connect(claim: Claim, name: str, declared: InputField, value: Any, material: Material) -> Any:
     """The values of the connection named by `value`; an object is returned as it is."""
     if isinstance(value, Mapping):
         return value
@@ -204,7 +215,7 @@ def _connect(
         raise Unrenderable(
             f"Step '{claim.step_name}': Input field '{name}' expects a connection name (string)"
         )
-    found = connections.get(value)
+    found = material.connections.get(value)
     if found is None:
         raise Unrenderable(
             f"Step '{claim.step_name}': Input field '{name}' references connection '{value}' which"
@@ -215,6 +226,12 @@ def _connect(
         raise Unrenderable(
             f"Step '{claim.step_name}': Input field '{name}' expects type '{declared.type}' "
             f"but connection '{value}' is type '{kind}'"
+        )
+    trouble = value in material.stored_connections and material.stored_connections[value].trouble
+    if trouble:
+        raise Unrenderable(
+            f"Step '{claim.step_name}': connection '{value}' of the database no longer fits its"
+            f" type ({trouble}); store its values again on its page, or remove it there"
         )
     return {key: item for key, item in found.items() if key != "type"}
 

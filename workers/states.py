@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,7 @@ class States:
         if outcome.verdict is not Verdict.SUCCEEDED:
             return outcome, None
         try:
-            left = self._collect(attempt, order.state, material.state, outcome.states or {}, say)
+            left = self._collect(attempt, order.state, material.state, outcome, say)
         except _Stopped:
             return replace(outcome, verdict=Verdict.CANCELLED, error="Job cancelled"), None
         except StroemError as error:
@@ -88,9 +88,10 @@ class States:
         attempt: Attempt,
         folders: StateFolders | None,
         seen: tuple[Seen, Seen] | None,
-        lines: Mapping[str, Mapping[str, Any]],
+        outcome: StepOutcome,
         say: Told,
     ) -> Left:
+        lines, bases = outcome.states or {}, outcome.bases or {}
         changes = []
         for at, prefix in enumerate((STATE, GLOBAL_STATE)):
             said = dict(lines.get(prefix, {}))
@@ -100,7 +101,8 @@ class States:
                 whole, files = self._read(attempt, folder, _OUT[at], say)
             before = seen[at] if seen is not None else None
             values, removed = state.difference(before.values if before else {}, whole, said)
-            changes.append(Change(before.version if before else None, values, removed, files))
+            base, own = before.version if before else None, bases.get(prefix, {})
+            changes.append(Change(base, values, removed, files, own))
         return Left(*changes)
 
     def _fill(

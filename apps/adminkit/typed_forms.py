@@ -36,6 +36,13 @@ class Suggest(forms.TextInput):
         return {**context, "list_id": list_id, "suggestions": self.suggestions}
 
 
+class SecretText(forms.Textarea):
+    """Several lines that are never shown again, such as a private key."""
+
+    def format_value(self, value: Any) -> str | None:
+        return None
+
+
 class TypedForm(forms.Form):
     """Asks for `fields`. `given()` returns the submitted values for `inputs.resolve`; `refuse()`
     shows its errors.
@@ -181,6 +188,8 @@ def _widget(field: InputField, attrs: dict[str, Any], offers: Sequence[str] | No
         if field.options and not field.allow_custom:
             return forms.CheckboxSelectMultiple()
         return forms.Textarea({**attrs, "rows": 3, "placeholder": "one value per line"})
+    if field.secret and field.type == "text":
+        return SecretText({**attrs, "rows": 5, "autocomplete": "off", "spellcheck": "false"})
     if field.secret:
         return forms.PasswordInput({**attrs, "autocomplete": "new-password"})
     if field.options:

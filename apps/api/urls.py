@@ -49,6 +49,17 @@ urlpatterns = [
     path("api/workspaces/<str:workspace>/secrets", workspaces.SecretsView.as_view()),
     path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),
     path("api/workspaces/<str:workspace>/connections", connections.ConnectionsView.as_view()),
+    path(
+        "api/workspaces/<str:workspace>/connection-types", connections.ConnectionTypesView.as_view()
+    ),
+    path(
+        "api/workspaces/<str:workspace>/connections/<str:name>",
+        connections.ConnectionView.as_view(),
+    ),
+    path(
+        "api/workspaces/<str:workspace>/connections/<str:name>/check",
+        connections.CheckView.as_view(),
+    ),
     path("api/workspaces/<str:workspace>/subscriptions", subscriptions.SubscriptionsView.as_view()),
     path(
         "api/workspaces/<str:workspace>/subscriptions/<str:subscription>",

@@ -70,6 +70,7 @@ class SourceFilter(admin.SimpleListFilter):
         "consumer",
         "task",
         "hook",
+        "check",
         "rerun",
         "retry",
     )

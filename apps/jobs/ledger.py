@@ -30,7 +30,13 @@ from apps.jobs.values import Renewal as Renewal
 from apps.jobs.values import Report as Report
 from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import connections_of, secret_values, secrets_of, sensitive_of
+from apps.workspaces.secrets import (
+    connections_of,
+    secret_values,
+    secrets_of,
+    sensitive_of,
+    stored_of,
+)
 from engine.lifecycle import OwnerKind
 from engine.orders import Line
 
@@ -200,7 +206,9 @@ def _material_of_step(claim: Claim) -> Material:
         has_sessions=around.has_sessions,
         emits=plan.emits,
         mentions_artifacts=plan.mentions_artifacts,
+        mentions_helper=plan.mentions_helper,
         state=states,
+        stored_connections=stored_of(claim.revision_id),
     )
 
 

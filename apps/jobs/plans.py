@@ -136,6 +136,7 @@ class Plan:
     mentions_state: bool = False  # a file of the workspace uses directories of state
     exported: JobEnds | None = None  # triggers of other workspaces may fire when its jobs end
     mentions_artifacts: bool = False  # a file of the workspace uses the directory of artifacts
+    mentions_helper: bool = False  # or the command `stroem-step`
 
     @property
     def is_watched(self) -> bool:

@@ -14,6 +14,7 @@ from engine.orders import StepOutcome
 from engine.spec.model import Action, Step
 
 if TYPE_CHECKING:
+    from apps.workspaces.merging import Stored
     from engine.state import Left, Seen
 
 
@@ -95,8 +96,10 @@ class Material:
     has_sessions: bool = False
     emits: bool = False  # its OUTPUT: lines are events
     mentions_artifacts: bool = False  # a file of the workspace does
+    mentions_helper: bool = False  # or the command `stroem-step`
     # what the task and its workspace remember; None: the definition does not say that it uses it
     state: tuple[Seen, Seen] | None = field(repr=False, default=None)
+    stored_connections: Mapping[str, Stored] = field(default_factory=dict)  # those of the database
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,3 +167,26 @@ class Secret(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace.name}/{self.name}"
+
+
+class Connection(models.Model):
+    """A connection stored in the database, in place of one of the files with the same name. Its
+    values are write-only where they are secret, and encrypted at rest."""
+
+    workspace = models.ForeignKey(
+        Workspace, on_delete=models.CASCADE, related_name="stored_connections"
+    )
+    name = models.CharField(max_length=100)
+    type = models.CharField(max_length=200)
+    sealed = models.BinaryField(help_text="Encrypted `values`, and which of them are `secret`")
+    version = models.PositiveIntegerField(default=1)
+    updated_at = models.DateTimeField(auto_now=True)
+    updated_by = models.CharField(max_length=254, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name"], name="workspaces_connection_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workspace.name}/{self.name}"

@@ -4,7 +4,7 @@ no Django: the client validates with it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.providers import refused_servers, unknown_providers
 from apps.workspaces.sources.tree import SourceFile, Tree
 from engine.agents.servers import McpRules
+from engine.orders import HELPER
 from engine.spec import parser as spec
 from engine.spec.model import Loaded, Place, Problem
 
@@ -20,7 +21,7 @@ from engine.spec.model import Loaded, Place, Problem
 SPECIFICATIONS = (".json", ".json5", ".kdl")
 PROSE = (".md", ".rst", ".txt")
 _STATE = (b"STATE_DIR", b"STATE_OUT_DIR")
-_ARTIFACTS = (b"ARTIFACTS_DIR",)
+_ARTIFACTS = (b"ARTIFACTS_DIR", HELPER.encode() + b" artifact")
 _ENCRYPTED = re.compile(r"(?:^|/)[^./][^/]*\.sops\.ya?ml$")
 
 
@@ -89,6 +90,7 @@ def load(
             workspace,
             mentions_state=_mention(tree.files, _STATE),
             mentions_artifacts=_mention(tree.files, _ARTIFACTS),
+            mentions_helper=_mention(_scripts(tree.files), (HELPER.encode(),)),
         )
     return Loaded(workspace, found)
 
@@ -98,6 +100,11 @@ def _mention(files: Iterable[SourceFile], names: Sequence[bytes]) -> bool:
     return any(
         name in file.content for file in files if not file.path.endswith(PROSE) for name in names
     )
+
+
+def _scripts(files: Iterable[SourceFile]) -> Iterator[SourceFile]:
+    """Files that steps may run; what workflow files hold is known of each step."""
+    return (file for file in files if not file.path.endswith((".yaml", ".yml")))
 
 
 def _too_much(

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Value
 
 from apps.workspaces.errors import LIMIT, SecretError, SecretsPending, SlowSecretError
-from apps.workspaces.models import Revision, Secret
+from apps.workspaces.merging import Stored, merge, render, rendered
+from apps.workspaces.models import Connection, Revision, Secret, Workspace
 from apps.workspaces.references import resolve
 from apps.workspaces.sealing import unseal
 from apps.workspaces.snapshots import definition_of
@@ -38,6 +39,7 @@ class _Known:
     fetched_at: float
     secrets: dict[str, Any] = field(repr=False)
     connections: dict[str, dict[str, Any]] = field(repr=False)
+    stored: Mapping[str, Stored]
     sensitive: tuple[str, ...] = field(repr=False)
     # by MCP server: its `env`, `headers` and `auth_token`, rendered, or why they cannot be
     servers: dict[str, dict[str, Any] | str] = field(repr=False)
@@ -58,8 +60,14 @@ def secrets_of(revision: Revision | int) -> dict[str, Any]:
 
 
 def connections_of(revision: Revision | int) -> dict[str, dict[str, Any]]:
-    """The connections of this revision, rendered and with the defaults of their types."""
+    """The connections of this revision, rendered and with the defaults of their types; those of
+    the database in place of those of the files."""
     return _of(revision).connections
+
+
+def stored_of(revision: Revision | int) -> Mapping[str, Stored]:
+    """Of those connections, the ones of the database: what their users must be told."""
+    return _of(revision).stored
 
 
 def webhook_secret(revision_id: int, trigger: str) -> str | None:
@@ -127,9 +135,17 @@ def _of(revision: Revision | int) -> _Known:
 
 
 def _version(revision_id: int) -> tuple[Any, ...]:
-    stored = Secret.objects.filter(workspace__revisions=revision_id)
-    found = stored.aggregate(newest=Max("updated_at"), count=Count("pk"))
-    return found["newest"], found["count"]
+    """What changes when a secret or a connection is stored or removed; one query."""
+    secrets, connections = (
+        rows.filter(workspace__revisions=revision_id)
+        .values(kind=Value(kind))
+        .annotate(newest=Max("updated_at"), count=Count("pk"))
+        for kind, rows in ((1, Secret.objects.all()), (2, Connection.objects.all()))
+    )
+    both = secrets.values_list("kind", "newest", "count").union(
+        connections.values_list("kind", "newest", "count"), all=True
+    )
+    return tuple(sorted(both))
 
 
 def _renewed(
@@ -163,17 +179,18 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     # Values that the database overrides are not fetched.
     needed = {name: value for name, value in of_files["secrets"].items() if name not in over}
     secrets = resolve(needed, workspace) | over if needed else over
-    connections = rendered(of_files["connections"], secrets)
     types = definition_of(revision_id).connection_types
+    connections, told, replaced = merge(workspace_id, of_files, types, secrets)
     servers = _rendered_servers(of_files.get("mcp_servers", {}), secrets)
     sensitive = secret_values(
         [
             secrets,
-            [_sensitive_part(values, types) for values in connections.values()],
+            [_sensitive_part(values, types) for values in (*connections.values(), *replaced)],
+            [one.hidden for one in told.values()],
             [_hidden_part(values) for values in servers.values() if isinstance(values, dict)],
         ]
     )
-    return _Known(version, now, secrets, connections, sensitive, servers)
+    return _Known(version, now, secrets, connections, told, sensitive, servers)
 
 
 def _rendered_servers(
@@ -184,7 +201,7 @@ def _rendered_servers(
     context = {"secret": secrets, "secrets": secrets}
     for name, values in servers.items():
         try:
-            found[name] = {key: _render(value, context) for key, value in values.items()}
+            found[name] = {key: render(value, context) for key, value in values.items()}
         except TemplateError as error:
             found[name] = str(error)
     return found
@@ -195,32 +212,6 @@ def _hidden_part(values: Mapping[str, Any]) -> list[Any]:
     named = {**(values.get("env") or {}), **(values.get("headers") or {})}
     sensitive = [value for key, value in named.items() if _SENSITIVE_KEY.search(key)]
     return [sensitive, values.get("auth_token")]
-
-
-def rendered(
-    connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """`connections` with templates rendered in the context `secret`. Raises SecretError, which
-    names the connection."""
-    context = {"secret": secrets, "secrets": secrets}
-    found = {}
-    for name, values in connections.items():
-        try:
-            found[name] = {key: _render(value, context) for key, value in values.items()}
-        except TemplateError as error:
-            raise SecretError(f"connection '{name}': {error}") from None
-    return found
-
-
-def _render(value: Any, context: Mapping[str, Any]) -> Any:
-    match value:
-        case str():
-            return templating.render(value, context) if "{{" in value or "{%" in value else value
-        case dict():
-            return {key: _render(inner, context) for key, inner in value.items()}
-        case list():
-            return [_render(inner, context) for inner in value]
-    return value
 
 
 def _sensitive_part(
@@ -235,11 +226,14 @@ def _sensitive_part(
     ]
 
 
-def unresolved(definition: Definition, workspace: str) -> list[Problem]:
+def unresolved(definition: Definition, workspace: Workspace) -> list[Problem]:
     """Warnings about secrets and connections that cannot be resolved now; jobs that need them would
     fail."""
+    rows = Connection.objects.filter(workspace=workspace)
+    stored = set(rows.values_list("name", flat=True))
+    written = {name: each for name, each in definition.connections.items() if name not in stored}
     try:
-        rendered(definition.connections, resolve(definition.secrets, workspace))
+        rendered(written, resolve(definition.secrets, workspace.name))
     except SecretError as error:
         code = LIMIT if isinstance(error, SlowSecretError) else "secret"
         return [Problem(Place(), code, str(error), "warning")]

@@ -15,11 +15,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.workspaces import ports, snapshots
+from apps.workspaces import connections, ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
+from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
 from apps.workspaces.sources.folder import read_folder
@@ -159,7 +160,8 @@ def refresh(workspace: Workspace) -> Workspace:
     problems = [*tree.warnings, *loaded.problems]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
-    problems += secret_store.unresolved(loaded.workspace, workspace.name)
+    problems += secret_store.unresolved(loaded.workspace, workspace)
+    problems += connections.unfit(workspace, loaded.workspace)
     problems += written_out(loaded.workspace)
     problems += _tools_for_nobody(loaded.workspace)
     if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
@@ -302,7 +304,7 @@ def _note(
     workspace: Workspace, problems: Sequence[Problem], revision: Revision | None
 ) -> Workspace:
     values: dict[str, Any] = {
-        "problems": [_plain(problem) for problem in problems],
+        "problems": [plain(problem) for problem in problems],
         "checked_at": Now(),
     }
     if revision is not None:
@@ -312,18 +314,6 @@ def _note(
         if revision is not None:
             ports.came_into_force(workspace, revision)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)
-
-
-def _plain(problem: Problem) -> dict[str, Any]:
-    return {
-        "severity": problem.severity,
-        "file": problem.place.file,
-        "line": problem.place.line,
-        "column": problem.place.column,
-        "code": problem.code,
-        "message": problem.message,
-        "text": str(problem),
-    }
 
 
 def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Secret:

@@ -97,6 +97,14 @@ def strip(workspace: Definition) -> tuple[Definition, dict[str, Any]]:
     private = {
         "secrets": {**freeze.to_json(workspace.secrets), **literals},
         "connections": freeze.to_json(workspace.connections),
+        "type_defaults": {
+            name: {
+                key: described["default"]
+                for key, described in kind.items()
+                if described.get("default") is not None
+            }
+            for name, kind in workspace.connection_types.items()
+        },
         "triggers": {
             name: {"secret": trigger.options["secret"]}
             for name, trigger in workspace.triggers.items()
@@ -148,10 +156,14 @@ def _nothing(values: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, None
 
 
 def _without_secret_defaults(kind: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    # Connections got their defaults when the files were read.
+    # Connections of the files got their defaults when these were read; those of the database get
+    # them when they are used.
     return {
-        name: {key: value for key, value in described.items() if key != "default"}
-        if described.get("secret")
+        name: {
+            **{key: value for key, value in described.items() if key != "default"},
+            "sealed_default": True,
+        }
+        if described.get("secret") and described.get("default") is not None
         else described
         for name, described in kind.items()
     }

@@ -86,7 +86,7 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
                 " rename it"
             )
             yield warning(place, "reserved-name", message)
-    for section, prefix in (("actions", "_inline:"), ("tasks", "_hook:")):
+    for section, prefix in (("actions", "_inline:"), ("tasks", "_hook:"), ("tasks", "_check:")):
         for name, named in draft.sections[section].items():
             if name.startswith(prefix):
                 message = (

@@ -11,7 +11,8 @@ from engine.spec.fields import ALIASES, PRIMITIVES
 from engine.spec.model import Place
 from engine.spec.problems import did_you_mean, shorten
 
-_PROPERTY_FIELDS = ("type", "required", "default", "secret", "description")
+_PROPERTY_FIELDS = ("type", "required", "default", "secret", "description", "options")
+CHECK = "check"  # beside the properties of a type: the action that tests a connection of it
 TRANSPORTS = ("stdio", "http", "sse")  # `sse` is Strom's name for streamable HTTP
 _OF_PROGRAMS: tuple[str, ...] = ("command", "args", "image", "env")
 _OF_ADDRESSES: tuple[str, ...] = ("url", "auth_token", "headers")
@@ -31,17 +32,29 @@ _OUR_HEADERS = frozenset(
 
 
 def read_connection_type(entry: Entry) -> Mapping[str, Mapping[str, Any]]:
-    """property -> {type, required, secret, default?, description?}."""
+    """property -> {type, required, secret, position, default?, description?, options?}."""
     found: dict[str, Mapping[str, Any]] = {}
     for name in entry.pairs:
+        if name == CHECK and not isinstance(entry.pairs[name].value, dict):
+            continue
         inner = Entry(
             entry.pairs[name], f"{entry.subject} property '{shorten(name)}'", entry.problems
         )
         if not isinstance(inner.node.value, dict):
             continue
         inner.refuse_unknown(_PROPERTY_FIELDS)
-        found[name] = _read_property(inner, entry.node.keys[name])
+        found[name] = {
+            **_read_property(inner, entry.node.keys[name]),
+            "position": len(found),  # stored definitions do not keep the order of keys
+        }
     return found
+
+
+def read_check(entry: Entry) -> str | None:
+    """The name of the type's action `check`; a mapping of that name is a property."""
+    if CHECK not in entry.pairs or isinstance(entry.pairs[CHECK].value, dict):
+        return None
+    return entry.text(CHECK)
 
 
 def _read_property(entry: Entry, place: Place) -> Mapping[str, Any]:
@@ -62,6 +75,8 @@ def _read_property(entry: Entry, place: Place) -> Mapping[str, Any]:
         "secret": entry.flag("secret"),
     }
     default, description = entry.get("default"), entry.text("description")
+    if entry.get("options") is not None:
+        found["options"] = list(entry.texts("options"))
     if default is not None:
         found["default"] = as_declared(default, found["type"])
     if description is not None:

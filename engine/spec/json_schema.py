@@ -305,6 +305,7 @@ _PROPERTY = closed(
         "default": ANYTHING,
         "secret": FLAG,
         "description": TEXT,
+        "options": TEXTS,
     },
     needed=("type",),
 )
@@ -385,7 +386,13 @@ _TRIGGER: Schema = {
 _JOB_ENDS = closed({"to": TEXTS, "output": FLAG}, needed=("to",))
 _SECTIONS: Mapping[str, Schema] = {
     "secrets": by_name(ANYTHING),
-    "connection_types": by_name({"type": "object", "additionalProperties": _PROPERTY}),
+    "connection_types": by_name(
+        {
+            "type": "object",
+            "properties": {connections.CHECK: {"anyOf": [TEXT, _PROPERTY]}},
+            "additionalProperties": _PROPERTY,
+        }
+    ),
     "connections": by_name({"type": "object"}),
     "actions": by_name(ref("action")),
     "tasks": by_name(ref("task")),

@@ -346,6 +346,7 @@ class Workspace:
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
     connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     connection_types: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    connection_checks: Mapping[str, str] = field(default_factory=dict)  # type -> action
     mcp_servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # `settings:` e.g. {"unsafe_templates": "refuse"}
@@ -353,6 +354,7 @@ class Workspace:
     limits: TaskLimits | None = None  # of the agents of all of its tasks
     mentions_state: bool = False  # a file of it uses directories of state
     mentions_artifacts: bool = False  # or the one of artifacts
+    mentions_helper: bool = False  # or the command `stroem-step`
     exports: Exports = Exports()
 
 

@@ -13,7 +13,9 @@ from engine.spec import (
     checks_actions,
     checks_artifacts,
     checks_calls,
+    checks_connections,
     checks_flow,
+    checks_helper,
     checks_inputs,
     checks_reads,
     checks_templates,
@@ -26,7 +28,12 @@ from engine.spec import (
 )
 from engine.spec.actions import read_action
 from engine.spec.agents import read_shared_limits
-from engine.spec.connections import read_connection, read_connection_type, read_mcp_server
+from engine.spec.connections import (
+    read_check,
+    read_connection,
+    read_connection_type,
+    read_mcp_server,
+)
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
@@ -61,6 +68,8 @@ _CHECKS = (
     *checks_flow.CHECKS,
     *checks_actions.CHECKS,
     *checks_inputs.CHECKS,
+    *checks_connections.CHECKS,
+    *checks_helper.CHECKS,
     *checks_triggers.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
@@ -305,7 +314,9 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
 
     actions = {name: read_action(entry, place) for name, place, entry in entries("actions")}
     triggers = {name: read_trigger(entry, place) for name, place, entry in entries("triggers")}
-    types = {name: read_connection_type(entry) for name, _, entry in entries("connection_types")}
+    types, checks = {}, {}
+    for name, _, entry in entries("connection_types"):
+        types[name], checks[name] = read_connection_type(entry), read_check(entry)
     connections = {name: read_connection(entry, types) for name, _, entry in entries("connections")}
     servers = {name: read_mcp_server(entry, place) for name, place, entry in entries("mcp_servers")}
     return Workspace(
@@ -315,6 +326,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         hooks=_read_hooks(merged.hooks),
         secrets={name: named.node.plain() for name, named in merged.sections["secrets"].items()},
         connection_types=types,
+        connection_checks=_known(checks),
         connections=connections,
         mcp_servers=servers,
         slurm_schedulers={

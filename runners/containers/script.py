@@ -34,6 +34,7 @@ FILES = "/.stroem"
 MAIN = "run.sh"
 INPUT = "input.json"
 LEFT, TAKEN = "/artifacts", "/artifacts-in"
+HELPER_FOLDER = "/.stroem-step"
 _PROGRAM = Path(__file__).with_name("script.sh").read_text(encoding="utf-8")
 
 _NAMES = {

@@ -1,6 +1,7 @@
 # Finds an interpreter for a step's script and runs it. `script.py` puts the values of _s_language and the like,
 # the function `dependencies` and the arguments before this.
 _s_here=${0%/*}
+if [ -d /.stroem-step ]; then export PATH="$PATH:/.stroem-step"; fi
 fail() { printf 'Error: %s\n' "$*" >&2; exit 127; }
 has() { command -v "$1" >/dev/null 2>&1; }
 nothing_for() {

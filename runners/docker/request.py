@@ -19,6 +19,7 @@ from runners.containers.limits import read_cpu_millis, read_memory_bytes
 from runners.containers.script import (
     CACHE,
     FILES,
+    HELPER_FOLDER,
     MAIN,
     STARTUP,
     TAKEN,
@@ -44,6 +45,7 @@ class Sources:
     files_bind: str | None = None
     startup_bind: str | None = None
     taken_bind: str | None = None
+    helper_bind: str | None = None
 
 
 def name_container(attempt: str) -> str:
@@ -181,6 +183,15 @@ def _build_mounts(sources: Sources) -> list[dict[str, Any]]:
     if sources.files_bind is not None:
         mounts.append(
             {"Type": "bind", "Source": sources.files_bind, "Target": FILES, "ReadOnly": True}
+        )
+    if sources.helper_bind is not None:  # its pipes can be written to all the same
+        mounts.append(
+            {
+                "Type": "bind",
+                "Source": sources.helper_bind,
+                "Target": HELPER_FOLDER,
+                "ReadOnly": True,
+            }
         )
     if sources.startup_bind is not None:
         mounts.append(

@@ -197,6 +197,7 @@ class _Attempt:
             startup_bind=self._workspaces.find_startup(self._order, image_id),
             cache_volume=name_cache_volume(self._order, self._config),
             taken_bind=self._workspaces.find_taken(self._order, image_id),
+            helper_bind=self._workspaces.find_helper(self._order, image_id),
         )
         must_copy = work.workspace_dir is not None and sources.workspace_bind is None
         if must_copy and work.workspace_mode == "readonly":

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from engine.orders import STATE_VARIABLES, StateFolders, StepOrder
+from engine.errors import AuthorError
+from engine.orders import HELPER, STATE_VARIABLES, StateFolders, StepOrder
 from runners.containers import states
 from runners.containers.script import STARTUP, WORKSPACE
 from runners.docker.config import DockerConfig
@@ -83,6 +84,20 @@ class Workspaces:
         if taken is None or not self.can_bind(taken, order, image):
             return None
         return str(taken.resolve())
+
+    def find_helper(self, order: StepOrder, image: str) -> str | None:
+        """The directory of the command `stroem-step`, which must be mounted: its pipes lead to this
+        process. Raises AuthorError if the step calls it and cannot have it."""
+        if order.helper is None:
+            return None
+        if self.can_bind(order.scratch_dir, order, image):
+            return str(order.helper.path.resolve())
+        if order.helper.is_needed:
+            raise AuthorError(
+                f"the step calls `{HELPER}`, which needs a Docker engine that sees the worker's"
+                " disk; print STATE: and OUTPUT: lines instead, or run the step on another worker"
+            )
+        return None
 
     def write_files(self, order: StepOrder, image: str, files: Mapping[str, str]) -> str | None:
         """Write the script's files to a directory that can be bind-mounted and return it; None if

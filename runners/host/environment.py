@@ -158,6 +158,7 @@ def build_base(
 def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str, str]:
     """The environment of the step itself. The marks come last: an author's `env` cannot remove
     them."""
+    path = order.env.get("PATH", base.get("PATH", DEFAULT_PATH))
     return {
         **base,
         "TMPDIR": str(order.scratch_dir),
@@ -165,6 +166,7 @@ def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str
         **_shelves(order),
         **order.env,
         **({INPUTS_FILE: str(order.input_path)} if order.input_path is not None else {}),
+        **({"PATH": f"{path}:{order.helper.path}"} if order.helper is not None else {}),
         **mark(order.attempt, keeper),
     }
 

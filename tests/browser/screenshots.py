@@ -43,6 +43,9 @@ FOR_GUIDES = {
     "artifact": "artifact.png",
     "artifacts": "artifacts.png",
     "subscription": "subscription.png",
+    "connections": "connections.png",
+    "connection": "connection.png",
+    "connection-check": "connection-check.png",
 }
 
 
@@ -260,6 +263,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
         **_of_states(stage),
         **_of_triggers(stage),
         **_of_subscriptions(stage),
+        **_of_connections(stage),
         **agent_scene.addresses(stage),
         **consent_scene.addresses(stage),
         **_of_work(seen),
@@ -316,6 +320,19 @@ def _of_subscriptions(stage: Stage) -> dict[str, Scene]:
     return {
         "subscription": (page, ()),
         "subscription-new": ("/admin/subscriptions/subscription/add/", ()),
+    }
+
+
+def _of_connections(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import connection_scene
+
+    name = connection_scene.prepare(stage).name
+    page = f"/admin/connections/{name}/of"
+    return {
+        "connections": ("/admin/connections/", ()),
+        "connection": (f"{page}/warehouse/", ()),
+        "connection-check": (f"{page}/reports/", ()),
+        "connection-new": (f"/admin/connections/{name}/add/postgres/", ()),
     }
 
 

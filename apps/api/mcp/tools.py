@@ -22,6 +22,7 @@ from apps.jobs import services
 from apps.jobs.log import search, tails
 from apps.jobs.log.cursors import EVERYTHING, Choice, Whose
 from apps.jobs.models import Job
+from apps.workspaces.connections import kinds_in
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound, StroemError
 from engine.lifecycle import FINAL_JOB, JobStatus
@@ -156,7 +157,9 @@ def _get_task(user: User, given: Arguments) -> Any:
     name = given["task_name"]
     if definition is None or name not in definition.tasks:
         raise NotFound("Task not found")
-    found = TaskRow(name, row.name, definition, role_on(user, row.name))
+    found = TaskRow(
+        name, row.name, definition, role_on(user, row.name), kinds_in(row.pk, definition)
+    )
     fields, steps = InputFieldShape(), FlowStepField()
     flow = [{"name": key, **steps.to_representation(step)} for key, step in found.task.flow.items()]
     return _named(

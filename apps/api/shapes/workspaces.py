@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as with_default
 from typing import Any, NamedTuple
 
 from drf_spectacular.types import OpenApiTypes
@@ -14,10 +15,12 @@ from rest_framework import serializers
 from apps.accounts.models import Role
 from apps.api.shapes.base import Asked, FrozenField, Shape, Values
 from apps.fleet.matching import takers
+from apps.workspaces.connections import Listed, connections_in, offered
 from apps.workspaces.models import Revision, Workspace
 from engine.durations import Duration
 from engine.forecast import Outlook, StepForecast
 from engine.masking import MASK
+from engine.spec.connection_types import names_in
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField, Retry, Step, Task, Trigger
 from engine.spec.model import Workspace as Definition
@@ -32,6 +35,11 @@ def label_of(revision: Revision | None) -> str | None:
 class WorkspaceRow:
     row: Workspace
     definition: Definition
+    stored: Sequence[str] = ()  # names of connections in the database
+
+    @property
+    def connections(self) -> int:
+        return len({*self.definition.connections, *self.stored})
 
     @property
     def actions(self) -> int:
@@ -81,7 +89,7 @@ class WorkspaceShape(Shape[WorkspaceRow]):
     tasks_count = SizeField(source="definition.tasks")
     actions_count = serializers.IntegerField(source="actions")
     triggers_count = SizeField(source="definition.triggers")
-    connections_count = SizeField(source="definition.connections")
+    connections_count = serializers.IntegerField(source="connections")
     revision = serializers.CharField(allow_null=True)
     state = serializers.ChoiceField(["loaded", "warnings", "failed"])
     source = serializers.CharField(source="row.source")  # type: ignore[assignment]  # of DRF's fields, too
@@ -115,11 +123,6 @@ class SecretShape(Shape[Values]):
     updated_by = serializers.CharField()
 
 
-class ConnectionShape(Shape[Values]):
-    name = serializers.CharField()
-    type = serializers.CharField(allow_null=True, help_text="Null if the connection has no type")
-
-
 # Tasks
 
 
@@ -137,6 +140,7 @@ class TaskRow:
     workspace: str
     definition: Definition
     role: Role | None
+    kinds: Mapping[str, str | None] = with_default(default_factory=dict)  # type of each connection
 
     @property
     def task(self) -> Task:
@@ -154,15 +158,8 @@ class TaskRow:
     @property
     def connections(self) -> dict[str, list[str]] | None:
         """Names of connections, by type, for the types in the input of the task."""
-        types = {field.type for field in self.task.input.values()}
-        return {
-            kind: sorted(
-                name
-                for name, values in self.definition.connections.items()
-                if values.get("type") in (kind, None)
-            )
-            for kind in sorted(types & set(self.definition.connection_types))
-        } or None
+        types = {each.type for each in self.task.input.values()}
+        return offered(self.kinds, sorted(types & set(self.definition.connection_types))) or None
 
 
 class InputFieldShape(Shape[InputField]):
@@ -286,13 +283,47 @@ class PlanRequest(Asked):
 class PlanRow:
     step: StepForecast
     workers: Sequence[str]
+    connections: Sequence[Values]
 
 
-def plan_rows(steps: Sequence[StepForecast], workspace: str) -> list[PlanRow]:
-    """The steps with the live workers that could run them; each set of tags is looked up once."""
+def plan_rows(
+    steps: Sequence[StepForecast], workspace: Workspace, definition: Definition
+) -> list[PlanRow]:
+    """The steps with the live workers that could run them, and the connections that they name; each
+    set of tags is looked up once."""
     keys = {step.name: tag_set_key(step.tags) for step in steps if step.tags}
-    found = {key: takers(key, workspace) for key in set(keys.values())}
-    return [PlanRow(step, found[keys[step.name]] if step.tags else []) for step in steps]
+    found = {key: takers(key, workspace.name) for key in set(keys.values())}
+    there = connections_in(workspace, definition)
+    return [
+        PlanRow(
+            step,
+            found[keys[step.name]] if step.tags else [],
+            [
+                _planned(key, name, there.get(name))
+                for key, name in names_in(definition, step.action, step.input).items()
+            ],
+        )
+        for step in steps
+    ]
+
+
+def _planned(key: str, name: str, one: Listed | None) -> Values:
+    problem = one.advice if one else "There is no connection of this name"
+    return {
+        "input": key,
+        "name": name,
+        "source": one.source if one else None,
+        "overrides": one.overrides if one else None,
+        "problem": problem or None,
+    }
+
+
+class PlannedConnectionShape(Shape[Values]):
+    input = serializers.CharField()
+    name = serializers.CharField()
+    source = serializers.ChoiceField(["files", "database"], required=False)  # type: ignore[assignment]  # of DRF's fields, too
+    overrides = serializers.BooleanField(required=False)
+    problem = serializers.CharField(required=False)
 
 
 class StepPlanShape(Shape[PlanRow]):
@@ -317,6 +348,7 @@ class StepPlanShape(Shape[PlanRow]):
     workers = serializers.ListField(
         child=serializers.CharField(), help_text="Live workers that could run it"
     )
+    connections = PlannedConnectionShape(many=True)
 
 
 class PlanShape(Shape[Values]):

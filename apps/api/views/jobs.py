@@ -34,7 +34,7 @@ from engine.lifecycle import JobStatus, StepStatus
 
 SOURCE_TYPES = (
     "api user trigger webhook hook task mcp agent_tool event_source consumer retry upload rerun"
-    " restart cli"
+    " restart cli check"
 ).split()
 STATUSES = tuple(status.value for status in JobStatus)
 COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped, but callers expect the key

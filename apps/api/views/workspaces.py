@@ -33,6 +33,7 @@ from apps.api.shapes.workspaces import (
 from apps.api.views.base import ApiView
 from apps.jobs.upkeep.removal import remove_workspace
 from apps.workspaces import services
+from apps.workspaces.connections import kinds_in, stored_names
 from apps.workspaces.models import Workspace
 from apps.workspaces.refreshing.rounds import refresh
 from apps.workspaces.snapshots import definition_of, definitions_of
@@ -50,10 +51,15 @@ class WorkspacesView(ApiView):
             scope.workspaces(request.user).select_related("current").defer("current__definition")
         )
         definitions = definitions_of([row.current_id for row in rows if row.current_id])
-        nothing = Definition()
+        nothing, stored = Definition(), stored_names(rows)
         return answer_list(
             WorkspaceShape,
-            [WorkspaceRow(row, definitions.get(row.current_id or 0, nothing)) for row in rows],
+            [
+                WorkspaceRow(
+                    row, definitions.get(row.current_id or 0, nothing), stored.get(row.pk, ())
+                )
+                for row in rows
+            ],
         )
 
 
@@ -115,7 +121,10 @@ class TaskView(ApiView):
         row = scope.workspace(request.user, workspace)
         definition = _definition(row, task)
         role = role_on(request.user, workspace)
-        return answer(TaskDetailShape, TaskRow(task, workspace, definition, role))
+        return answer(
+            TaskDetailShape,
+            TaskRow(task, workspace, definition, role, kinds_in(row.pk, definition)),
+        )
 
 
 class ExecuteView(ApiView):
@@ -154,8 +163,9 @@ class PlanView(ApiView):
     def post(self, request: Request, workspace: str, task: str) -> Response:
         row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
         given = checked(PlanRequest, request)
-        steps = forecast(_definition(row, task), task, given.get("input") or {})
-        return answer(PlanShape, {"task": task, "steps": plan_rows(steps, row.name)})
+        definition = _definition(row, task)
+        steps = forecast(definition, task, given.get("input") or {})
+        return answer(PlanShape, {"task": task, "steps": plan_rows(steps, row, definition)})
 
 
 class SecretsView(ApiView):

@@ -80,7 +80,7 @@ def _seen(row: State | None) -> Seen:
     if row is None:
         return Seen()
     values, hidden = clear(row)
-    return Seen(row.version, values, files_of(row.files_id), hidden)
+    return Seen(row.version, values, files_of(row.files_id), hidden, row.written)
 
 
 def clear(row: State | StateVersion) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -195,6 +195,11 @@ def _refusal(opened: Opened, change: Change, leaving: Leaving) -> str | None:
                 f"The state of {owner} was not changed, because this would overwrite {what}:"
                 f" {_others(opened, base)} since the step saw version {base}. {cure}"
             )
+    if broken := opened.kept.broken(change):
+        return (
+            f"The state of {owner} was not changed, because {', '.join(broken)} was written after"
+            f" the version that `stroem-step state set --if-version` named. {AGAIN}"
+        )
     return too_large(opened.kept.after(change), owner)
 
 

@@ -36,6 +36,8 @@ def compose(workspace: Workspace, task_name: str) -> dict[str, Any]:
         content["mentions_state"] = True
     if workspace.mentions_artifacts:
         content["mentions_artifacts"] = True
+    if workspace.mentions_helper:
+        content["mentions_helper"] = True
     exported = workspace.exports.job_ends.get(task_name)
     if exported is not None:
         content["exported"] = {"to": list(exported.to), "output": exported.output}
@@ -180,4 +182,5 @@ def load(blueprint_id: int) -> Plan:
         content.get("mentions_state", False),
         freeze.job_ends_from_json(content["exported"]) if "exported" in content else None,
         content.get("mentions_artifacts", False),
+        content.get("mentions_helper", False),
     )

@@ -22,10 +22,12 @@ from apps.jobs.flow.starting import most_jobs
 from apps.jobs.models import Job
 from apps.jobs.pages import job as admin_pages
 from apps.jobs.pages.standing import with_standing
+from apps.workspaces.connections import kinds_in, offered
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definitions_of
 from engine.errors import InputError, StroemError
 from engine.masking import MASK
+from engine.spec.fields import PRIMITIVES
 from engine.spec.model import Task
 from engine.spec.model import Workspace as Definition
 
@@ -84,7 +86,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     source = _source(row, name, request.GET.get("from", ""))
     may_start = of.manual and allows(held, Role.OPERATOR)
     before = source.input if source else None
-    offers = _offers(definition, of)
+    offers = _offers(row, definition, of)
     form = TypedForm(
         of.input,
         request.POST if request.method == "POST" else None,
@@ -169,17 +171,10 @@ def _start(
     return services.rerun_job(source.pk, actor=admin_pages.caller_of(request), given=values)
 
 
-def _offers(definition: Definition, of: Task) -> dict[str, list[str]]:
+def _offers(row: Workspace, definition: Definition, of: Task) -> dict[str, list[str]]:
     """Names of connections by type, for the types that the task uses."""
-    wanted = {field.type for field in of.input.values()}
-    return {
-        kind: sorted(
-            key
-            for key, values in definition.connections.items()
-            if values.get("type") in (kind, None)
-        )
-        for kind in wanted
-    }
+    wanted = {field.type for field in of.input.values()} - set(PRIMITIVES)
+    return offered(kinds_in(row.pk, definition), wanted) if wanted else {}
 
 
 def _triggers(definition: Definition, name: str) -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import read_path
 from engine.errors import AuthorError
 from engine.forecast import Outlook, StepForecast, forecast, whence
+from engine.spec.model import Workspace
 from engine.spec.problems import shorten
 from engine.spec.tags import tag_set_key
 
@@ -37,8 +38,8 @@ class Command(TypedCommand):
         parser.add_argument(
             "--workspace",
             metavar="NAME",
-            help="also name the live workers that would serve a workspace of this name; needs the"
-            " database",
+            help="also name the live workers that would serve a workspace of this name, and the"
+            " connections that its database has in place of those of the files; needs the database",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object per step")
 
@@ -50,11 +51,16 @@ class Command(TypedCommand):
         given = read_inputs(options["input"], options["input_file"])
         steps = forecast(loaded.workspace, task, given)
         takers = self._takers(steps, options["workspace"])
+        notes = self._notes(loaded.workspace, options["workspace"])
         if options["json"]:
             for step in steps:
                 shown = asdict(step) | ({"workers": takers[step.name]} if takers else {})
                 self.stdout.write(json.dumps(shown, ensure_ascii=False))
+            for note in notes:
+                self.stderr.write(clean(note))
             return 0
+        for note in notes:
+            self.stdout.write(clean(note))
         for line in _lines(task, steps, takers):
             self.stdout.write(clean(line))
         return 0
@@ -68,6 +74,10 @@ class Command(TypedCommand):
             step.name: self.platform.takers(tag_set_key(step.tags), workspace) if step.tags else []
             for step in steps
         }
+
+    def _notes(self, definition: Workspace, workspace: str | None) -> list[str]:
+        """What the database has in place of connections of the files."""
+        return self.platform.connection_notes(workspace, definition) if workspace else []
 
 
 def _lines(task: str, steps: Sequence[StepForecast], takers: dict[str, list[str]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from console.operator_command import TypedCommand, require_database
+from console.screen import clean
 from console.workspace_path import read_path
 from engine.spec.reporting import report
 
@@ -25,16 +26,22 @@ class Command(TypedCommand):
         parser.add_argument(
             "--workspace",
             metavar="NAME",
-            help="also warn if no live worker serves a workspace of this name; needs the database",
+            help="also warn if no live worker serves a workspace of this name, and tell which"
+            " connections its database has in place of those of the files; needs the database",
         )
 
     def act(self, **options: Any) -> int:
         _, loaded = read_path(options["path"])
-        warning = None
+        warning, notes = None, list[str]()
         if options["workspace"]:
             require_database()
             warning = self.platform.unserved(options["workspace"])
+            if loaded.workspace is not None:
+                notes = self.platform.connection_notes(options["workspace"], loaded.workspace)
         if warning:
             self.stdout.write(warning)
+        for note in notes:
+            self.stdout.write(clean(note))
         self.stdout.write(report(loaded))
-        return int(bool(loaded.errors or (options["strict"] and (loaded.problems or warning))))
+        doubts = loaded.problems or warning or any(note.startswith("Warning") for note in notes)
+        return int(bool(loaded.errors or (options["strict"] and doubts)))

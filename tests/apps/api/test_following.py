@@ -202,5 +202,6 @@ tasks: {t: {flow: {s: {type: script, script: x}}}}
 """
     workspace(tmp_path, text, "own")
     answer = operator.get("/api/v1/workspaces/own/connections")
-    assert answer.json() == [{"name": "main", "type": "db"}]
+    (found,) = answer.json()
+    assert (found["name"], found["type"], found["source"]) == ("main", "db", "files")
     assert "canary" not in answer.content.decode()

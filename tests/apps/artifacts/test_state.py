@@ -518,3 +518,21 @@ def test_a_workspace_takes_its_states_with_it(tmp_path: Path, directory: Path) -
     ledger.finish(with_files(taken(hand), stored("a", "1")))
     remove_workspace(own.name)
     assert not any(model.objects.exists() for model in (State, StateVersion, FileSet, StateFile))
+
+
+@pytest.mark.parametrize("rule", ["", "state: {on_conflict: last_wins}"])
+def test_a_key_with_a_version_of_its_own_is_compared_with_that_one(
+    tmp_path: Path, rule: str
+) -> None:
+    """Whatever the rule of the task: who names a version, wants to be told."""
+    own = shop(tmp_path, rule)
+    first, second = two_jobs(own)
+    ledger.finish(first)
+    stale = replace(second, left=Left(Change(0, {"n": 5}, bases={"n": 0})))
+    ledger.finish(stale)
+    step = Step.objects.get(job_id=second.claim.job_id)
+    assert step.status == "failed" and "key 'n'" in step.error and values_of(own) == {"n": 1}
+    start(own)
+    aware = Left(Change(0, {"n": 6}, bases={"n": 1}))
+    ledger.finish(ledger.Report(taken(Hand()), DONE, left=aware))
+    assert values_of(own) == {"n": 6}

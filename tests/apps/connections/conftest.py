@@ -1,0 +1,1 @@
+from tests.apps.api.conftest import quick_hashes as quick_hashes
