@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from apps.jobs.ledger import Claim, Material
+from apps.jobs.ledger import Claim, Home, Material
 from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
@@ -140,9 +140,16 @@ def _context(claim: Claim, material: Material) -> tuple[dict[str, Any], dict[str
     if material.each is not None:
         context["each"] = material.each
     final = _final_input(claim, material, context)
+    if material.home is not None:  # the caller's secrets are none of the owner's business
+        return {"input": final, **_secrets_of_action(material)}, final
     # an inline step is a part of its task: it sees the job's input, below its own
     context["input"] = {**_input_of_job(material), **final} if _is_inline(material) else final
     return context, final
+
+
+def _secrets_of_action(material: Material) -> dict[str, Any]:
+    secrets = material.secrets if material.home is None else material.home.secrets
+    return {} if secrets is None else {"secret": secrets, "secrets": secrets}
 
 
 def _is_inline(material: Material) -> bool:
@@ -163,7 +170,7 @@ def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -
         name: _told(claim, f"input '{name}'", partial(templating.render_value, value, context))
         for name, value in material.step.input.items()
     }
-    for name in fields:
+    for name in fields if material.home is None else ():
         if name not in given and material.job_input.get(name) is not None:
             given[name] = material.job_input[name]
     try:
@@ -173,13 +180,16 @@ def _final_input(claim: Claim, material: Material, context: Mapping[str, Any]) -
     for name, value in final.items():
         declared = fields.get(name)
         if declared is not None and declared.type not in PRIMITIVES:
-            final[name] = _connect(claim, name, declared, value, material.connections)
+            known = material.connections
+            if material.home is not None and given.get(name) in (None, ""):  # the owner's default
+                known = material.home.connections
+            final[name] = _connect(claim, name, declared, value, known)
     return final
 
 
 def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dict[str, Any]:
     """Render defaults that are templates; they see only secrets."""
-    context = {"secret": material.secrets, "secrets": material.secrets}
+    context = _secrets_of_action(material)
     return {
         name: _told(
             claim,
@@ -234,6 +244,9 @@ def _environment(
         **material.environment,
     }
     notes = []
+    if material.home is not None:
+        env["STROEM_ACTION_WORKSPACE"] = material.home.workspace
+        notes.append(_borrowed(material, material.home))
     left = ALL_VALUES
     for name, value in given.items():
         variable = inputs.variable_of(name)
@@ -247,6 +260,14 @@ def _environment(
         if name in own:
             notes.append(f"Warning: {env[variable]}")
     return env, tuple(notes)
+
+
+def _borrowed(material: Material, home: Home) -> str:
+    name = material.step.action.partition(".")[2]
+    how = "without" if home.secrets is None else "with"
+    return (
+        f"Action '{name}' of workspace '{home.workspace}' at {home.digest[:12]}, {how} its secrets"
+    )
 
 
 def _moment(moment: datetime) -> str:

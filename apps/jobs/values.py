@@ -71,6 +71,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """The workspace that a step's action belongs to, if it is not the job's own."""
+
+    workspace: str
+    revision_id: int
+    digest: str
+    secrets: Mapping[str, Any] | None = field(repr=False)  # None: not given to other workspaces
+    connections: Mapping[str, Any] = field(repr=False)
+    masks: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Material:
     """Everything needed to render an order. Values are plain JSON and may be secret: never print
     one."""
@@ -97,6 +109,7 @@ class Material:
     mentions_artifacts: bool = False  # a file of the workspace does
     # what the task and its workspace remember; None: the definition does not say that it uses it
     state: tuple[Seen, Seen] | None = field(repr=False, default=None)
+    home: Home | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)

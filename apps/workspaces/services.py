@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.workspaces import ports, snapshots
+from apps.workspaces import exports, ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
@@ -29,6 +29,7 @@ from apps.workspaces.sources.single import read_file
 from apps.workspaces.sources.tree import Limits, Tree
 from engine.errors import InputError, NotFound
 from engine.spec import freeze
+from engine.spec.exports import ELSEWHERE
 from engine.spec.model import Place, Problem
 from engine.spec.model import Workspace as Definition
 
@@ -156,7 +157,7 @@ def refresh(workspace: Workspace) -> Workspace:
     except SourceError as error:
         return _note(workspace, [_source_problem(workspace, error)], None)
     loaded = load(tree, workspace.name, _stored_secrets(workspace))
-    problems = [*tree.warnings, *loaded.problems]
+    problems = [*tree.warnings, *(one for one in loaded.problems if one.code != ELSEWHERE)]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += secret_store.unresolved(loaded.workspace, workspace.name)
@@ -164,6 +165,7 @@ def refresh(workspace: Workspace) -> Workspace:
     problems += _tools_for_nobody(loaded.workspace)
     if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
+    problems += exports.doubts(workspace, loaded.workspace)
     problems += ports.doubts(workspace, loaded.workspace)
     return _note(
         workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))

@@ -189,7 +189,8 @@ MAPS = (
     "slurm_schedulers",
     "settings",
 )  # fmt: skip
-EXPORTS = ("job_ends",)  # kinds of what `exports` holds by name
+# kinds of what `exports` holds by name: the key in the file -> its section in a draft
+EXPORTS: Mapping[str, str] = {"actions": "exported_actions", "job_ends": "job_ends"}
 TOP_FIELDS = (*MAPS, "exports", *HOOK_LISTS)
 
 PRIMITIVES = ("string", "text", "integer", "number", "boolean", "date", "datetime")

@@ -383,6 +383,7 @@ _TRIGGER: Schema = {
     ],
 }
 _JOB_ENDS = closed({"to": TEXTS, "output": FLAG}, needed=("to",))
+_EXPORTED_ACTION = closed({"to": TEXTS, "secrets": FLAG}, needed=("to",))
 _SECTIONS: Mapping[str, Schema] = {
     "secrets": by_name(ANYTHING),
     "connection_types": by_name({"type": "object", "additionalProperties": _PROPERTY}),
@@ -392,7 +393,9 @@ _SECTIONS: Mapping[str, Schema] = {
     "triggers": by_name(_TRIGGER),
     "mcp_servers": by_name(_SERVER),
     "slurm_schedulers": by_name(ref("scheduler")),
-    "exports": optional(closed({"job_ends": by_name(_JOB_ENDS)})),
+    "exports": optional(
+        closed({"actions": by_name(_EXPORTED_ACTION), "job_ends": by_name(_JOB_ENDS)})
+    ),
     "settings": optional(
         closed({"unsafe_templates": {"enum": ["warn", "refuse"]}, "limits": _SHARED_LIMITS})
     ),

@@ -328,10 +328,23 @@ class JobEnds:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedAction:
+    """The workspaces (EVERYBODY: every one) whose steps may use an action, with its files."""
+
+    to: tuple[str, ...] = ()
+    secrets: bool = False  # its templates also read the secrets and connections of the owner
+    place: Place = Place()
+
+    def reaches(self, workspace: str) -> bool:
+        return workspace in self.to or EVERYBODY in self.to
+
+
+@dataclass(frozen=True, slots=True)
 class Exports:
     """What other workspaces may use of this one, by kind and name."""
 
     job_ends: Mapping[str, JobEnds] = field(default_factory=dict)
+    actions: Mapping[str, ExportedAction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from engine.spec import (
     checks_actions,
     checks_artifacts,
     checks_calls,
+    checks_exports,
     checks_flow,
     checks_inputs,
     checks_reads,
@@ -30,7 +31,7 @@ from engine.spec.connections import read_connection, read_connection_type, read_
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
-from engine.spec.exports import read_job_ends
+from engine.spec.exports import read_exported_action, read_job_ends
 from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
 from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
@@ -56,12 +57,14 @@ _SINGULAR = {
     "slurm_schedulers": "Slurm scheduler",
     "settings": "Setting",
     "job_ends": "Export of the ends of task",
+    "exported_actions": "Export of action",
 }
 _CHECKS = (
     *checks_flow.CHECKS,
     *checks_actions.CHECKS,
     *checks_inputs.CHECKS,
     *checks_triggers.CHECKS,
+    *checks_exports.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
     *checks_reads.CHECKS,
@@ -167,7 +170,7 @@ class _Merged:
     """The merged content of all files, not yet read."""
 
     sections: dict[str, dict[str, Named]] = field(
-        default_factory=lambda: {key: {} for key in (*MAPS, *EXPORTS)}
+        default_factory=lambda: {key: {} for key in (*MAPS, *EXPORTS.values())}
     )
     hooks: list[Entry] = field(default_factory=list)
     torc: dict[str, torc.Converted] = field(default_factory=dict)
@@ -204,11 +207,11 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         problems.warning(document.root.place, "not-a-workflow", message)
         return
     _refuse_unknown(top)
-    _add_sections(merged, top, MAPS)
+    _add_sections(merged, top, {key: key for key in MAPS})
     exports = top.mapping("exports")
     if exports is not None:
         kinds = Entry(exports, "Top-level key 'exports'", problems)
-        kinds.refuse_unknown(EXPORTS)
+        kinds.refuse_unknown(tuple(EXPORTS))
         _add_sections(merged, kinds, EXPORTS)
     if any(top.get(event) for event in HOOK_LISTS):
         merged.hooks.append(top)
@@ -249,11 +252,11 @@ def _refuse_unknown(top: Entry) -> None:
             top.problems.error(top.at(key), "unknown-key", message)
 
 
-def _add_sections(merged: _Merged, owner: Entry, keys: Iterable[str]) -> None:
-    for key in keys:
+def _add_sections(merged: _Merged, owner: Entry, sections: Mapping[str, str]) -> None:
+    for key, section in sections.items():
         node = owner.mapping(key)
         if node is not None and isinstance(node.value, dict):
-            _add_section(merged.sections[key], key, node, owner.problems)
+            _add_section(merged.sections[section], section, node, owner.problems)
 
 
 def _add_section(section: dict[str, Named], key: str, node: Node, problems: Problems) -> None:
@@ -323,7 +326,11 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         settings=_read_settings(merged.sections["settings"], problems),
         limits=_read_limits(merged.sections["settings"].get("limits"), problems),
         exports=Exports(
-            {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")}
+            {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")},
+            {
+                name: read_exported_action(entry, place)
+                for name, place, entry in entries("exported_actions")
+            },
         ),
     )
 
