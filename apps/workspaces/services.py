@@ -19,6 +19,8 @@ from apps.workspaces import exports, ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
+from apps.workspaces.libraries import pins
+from apps.workspaces.libraries.attaching import pinned
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
@@ -153,11 +155,15 @@ def refresh(workspace: Workspace) -> Workspace:
     from apps.workspaces.loading import load  # most commands read no files
 
     try:
-        tree = _read(workspace)
+        attached = pins.attach(workspace, _read(workspace), _limits())
     except SourceError as error:
         return _note(workspace, [_source_problem(workspace, error)], None)
+    tree = attached.tree
+    if any(problem.severity == "error" for problem in attached.problems):
+        return _note(workspace, [*tree.warnings, *attached.problems], None)
     loaded = load(tree, workspace.name, _stored_secrets(workspace))
-    problems = [*tree.warnings, *(one for one in loaded.problems if one.code != ELSEWHERE)]
+    found = [one for one in loaded.problems if one.code != ELSEWHERE]
+    problems = [*tree.warnings, *attached.problems, *found]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += secret_store.unresolved(loaded.workspace, workspace.name)
@@ -168,7 +174,9 @@ def refresh(workspace: Workspace) -> Workspace:
     problems += exports.doubts(workspace, loaded.workspace)
     problems += ports.doubts(workspace, loaded.workspace)
     return _note(
-        workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
+        workspace,
+        problems,
+        _freeze(workspace, tree, _settled(workspace, pinned(loaded.workspace, attached))),
     )
 
 

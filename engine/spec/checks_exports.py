@@ -127,7 +127,12 @@ def check_actions_of_others(draft: Draft) -> Iterator[Problem]:
 
 
 def is_foreign(draft: Draft, action: str) -> bool:
-    return is_elsewhere(action, (), draft.name) and not draft.has_action(action)
+    owner = action.partition(".")[0]
+    return (
+        is_elsewhere(action, (), draft.name)
+        and not draft.has_action(action)
+        and not draft.has("libraries", owner)
+    )
 
 
 CHECKS = (check_exported_tasks, check_exported_actions, check_receivers, check_actions_of_others)

@@ -17,6 +17,7 @@ from engine.spec.fields import (
     ACTION_FIELDS,
     ALIASES,
     HOOK_LISTS,
+    LIBRARY_FIELDS,
     OUTPUT_TYPES,
     PRIMITIVES,
     STEP_FIELDS,
@@ -396,6 +397,7 @@ _SECTIONS: Mapping[str, Schema] = {
     "exports": optional(
         closed({"actions": by_name(_EXPORTED_ACTION), "job_ends": by_name(_JOB_ENDS)})
     ),
+    "libraries": by_name(closed(dict.fromkeys(LIBRARY_FIELDS, TEXT))),
     "settings": optional(
         closed({"unsafe_templates": {"enum": ["warn", "refuse"]}, "limits": _SHARED_LIMITS})
     ),

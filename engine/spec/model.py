@@ -348,6 +348,28 @@ class Exports:
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """Where a library comes from: a git repository or a folder. `commit` and `tree`, the hash of
+    its files, say what it is at a revision."""
+
+    url: str = ""
+    ref: str = ""
+    path: str = ""
+    commit: str = ""
+    tree: str = ""
+    place: Place = Place()
+
+    @property
+    def address(self) -> str:
+        return self.url or self.path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it says where its files are, and nothing that contradicts it."""
+        return bool(self.url) != bool(self.path) and not (self.path and self.ref)
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """The contents of a workspace folder."""
 
@@ -367,6 +389,7 @@ class Workspace:
     mentions_state: bool = False  # a file of it uses directories of state
     mentions_artifacts: bool = False  # or the one of artifacts
     exports: Exports = Exports()
+    libraries: Mapping[str, Library] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

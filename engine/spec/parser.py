@@ -21,6 +21,7 @@ from engine.spec import (
     checks_triggers,
     checks_unbuilt,
     checks_workflow_actions,
+    libraries,
     reader,
     settling,
     torc,
@@ -58,6 +59,7 @@ _SINGULAR = {
     "settings": "Setting",
     "job_ends": "Export of the ends of task",
     "exported_actions": "Export of action",
+    "libraries": "Library",
 }
 _CHECKS = (
     *checks_flow.CHECKS,
@@ -65,6 +67,7 @@ _CHECKS = (
     *checks_inputs.CHECKS,
     *checks_triggers.CHECKS,
     *checks_exports.CHECKS,
+    *libraries.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
     *checks_reads.CHECKS,
@@ -176,6 +179,7 @@ class _Merged:
     torc: dict[str, torc.Converted] = field(default_factory=dict)
     is_complete: bool = True
     files: int = 0
+    fetched: set[str] = field(default_factory=set)  # libraries
 
 
 def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems) -> None:
@@ -199,6 +203,10 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         problems.error(document.root.place, "bad-type", message)
         return
     top = Entry(document.root, "Top-level key", problems)
+    library = libraries.library_of(file)
+    if library is not None:
+        _add_library(merged, library, top, problems)
+        return
     if _is_stranger(file, top):
         message = (
             f"ignored: none of its keys is one of {', '.join(TOP_FIELDS)} (put workflows into"
@@ -215,6 +223,16 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         _add_sections(merged, kinds, EXPORTS)
     if any(top.get(event) for event in HOOK_LISTS):
         merged.hooks.append(top)
+
+
+def _add_library(merged: _Merged, library: str, top: Entry, problems: Problems) -> None:
+    merged.fetched.add(library)
+    if _is_stranger(top.node.place.file, top):
+        return
+    _refuse_unknown(top)
+    for section, names in libraries.adopt(library, top, problems).items():
+        for name, named in names.items():
+            _add_named(merged.sections[section], section, name, named, problems)
 
 
 def _add_torc(merged: _Merged, converted: torc.Converted, problems: Problems) -> None:
@@ -262,10 +280,16 @@ def _add_sections(merged: _Merged, owner: Entry, sections: Mapping[str, str]) ->
 def _add_section(section: dict[str, Named], key: str, node: Node, problems: Problems) -> None:
     assert isinstance(node.value, dict)
     for name, inner in node.value.items():
-        if name in section:
-            _refuse_twice(key, name, node.keys[name], section[name].place, problems)
-        else:
-            section[name] = Named(node.keys[name], inner)
+        _add_named(section, key, name, Named(node.keys[name], inner), problems)
+
+
+def _add_named(
+    section: dict[str, Named], key: str, name: str, named: Named, problems: Problems
+) -> None:
+    if name in section:
+        _refuse_twice(key, name, named.place, section[name].place, problems)
+    else:
+        section[name] = named
 
 
 @dataclass(slots=True)
@@ -296,6 +320,7 @@ def _read(
         name,
         merged.files,
         is_strict or workspace.settings.get("unsafe_templates") == "refuse",
+        merged.fetched,
     )
 
 
@@ -332,6 +357,10 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
                 for name, place, entry in entries("exported_actions")
             },
         ),
+        libraries={
+            name: libraries.read_library(entry, place)
+            for name, place, entry in entries("libraries")
+        },
     )
 
 
