@@ -76,10 +76,6 @@ def _configuration() -> Iterator[Finding]:
     key_file: Path = settings.STROEM.key_file
     if key_file.exists() and key_file.stat().st_mode & 0o077:
         yield problem("keys", f"{key_file} can be read by other users: run `chmod 600 {key_file}`")
-    for name in ("libraries",):
-        if getattr(settings.STROEM, name):
-            sentence = f"the setting `{name}` has no effect: this version does not use it yet"
-            yield warning("configuration", sentence)
 
 
 def _database() -> Iterator[Finding]:

@@ -19,6 +19,7 @@ FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
 def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
+    from apps.workspaces.libraries.attaching import attach_here
     from apps.workspaces.sources.folder import read_folder
     from apps.workspaces.sources.single import read_file
 
@@ -34,16 +35,20 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
             " file."
         )
     try:
-        tree = read_file(path) if path.is_file() else read_folder(path)
+        read = read_file(path) if path.is_file() else read_folder(path)
     except (SourceError, OSError) as error:
         raise AuthorError(f"{plain(typed)} cannot be read: {error}") from error
+    attached = attach_here(read, path if path.is_dir() else None)
+    tree = attached.tree
+    if any(problem.severity == "error" for problem in attached.problems):
+        return path, Loaded(None, (*tree.warnings, *attached.problems))
     loaded = load(tree, workspace_name(path))
     if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
         raise AuthorError(
             f"'{plain(typed)}' is not a workflow file: give one that ends in .yaml or .yml, a Torc"
             " file, or the folder of a workspace."
         )
-    return path, replace(loaded, problems=(*tree.warnings, *loaded.problems))
+    return path, replace(loaded, problems=(*tree.warnings, *attached.problems, *loaded.problems))
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:

@@ -3,6 +3,7 @@ at the end."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import django
 from django.apps import apps
+from django.conf import settings
 from django.db import connections
 
 from standalone import addresses, preparation
@@ -36,6 +38,7 @@ def private_house(worker_config: str | None, *, has_agents: bool = False) -> Ite
         pair = TemporaryPair(lifeline, copy_of=prepared.cluster_for(_key(), lifeline, _fill))
         folder = pair.database.folder
         addresses.use(pair.addresses.db_url, pair.addresses.broker_url, folder / "data")
+        _allow_libraries()
         # it takes longer to start than the database
         worker = lifeline.spawn(_worker(folder, worker_config))
         agents = lifeline.spawn(agents_program(folder / "log")) if has_agents else None
@@ -53,6 +56,28 @@ def private_house(worker_config: str | None, *, has_agents: bool = False) -> Ite
         if pair is not None:
             pair.stop()
         lifeline.close()
+
+
+def _allow_libraries() -> None:
+    """Who runs a task at their own machine may read whatever they can read: the settings of a
+    server bind those who only write files for it."""
+    known = {
+        name: {
+            "type": source.type,
+            **({"path": str(source.path)} if source.path is not None else {}),
+            **({"url": source.url} if source.url is not None else {}),
+            **({"auth": source.auth} if source.auth in settings.STROEM.git_auth else {}),
+        }
+        for name, source in settings.STROEM.libraries.items()
+    }
+    anything: dict[str, dict[str, str]] = {
+        f"any-{at}": {"type": "git", "url": url}
+        for at, url in enumerate(("https://", "ssh://", "file:///", "/"))
+    }
+    anything["any"] = {"type": "folder", "path": "/"}
+    for name in [name for name in os.environ if name.startswith("STROEM__LIBRARIES__")]:
+        del os.environ[name]
+    os.environ["STROEM__LIBRARIES"] = json.dumps({**known, **anything})
 
 
 def _key() -> str:

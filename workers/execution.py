@@ -64,6 +64,7 @@ class Performed:
 
     ended: Ended | None = None
     tree: Tree | None = None
+    digest: str = ""  # of the revision that the tree has
     scratch: Scratch | None = None
     user: User | None = None
     helper: Helper | None = None
@@ -158,7 +159,7 @@ class Execution:
             if performed.scratch is not None:
                 self._scratches.close(performed.scratch)
             if performed.tree is not None:
-                self._workspaces.give_back(attempt.claim.revision_digest, performed.tree)
+                self._workspaces.give_back(performed.digest, performed.tree)
         finally:
             if performed.user is not None:
                 self._users.give_back(performed.user)
@@ -357,10 +358,15 @@ class Execution:
             work = ImageWork(rendered.image, rendered.cmd, action.entrypoint, action.command)
             return work, None
         pinned = None
+        home = material.home
         if action.runner == "pod":  # it fetches its workspace itself
-            pinned = self._pins.pin(claim)
-        else:
+            pinned = self._pins.pin(claim, home)
+        elif home is None:
+            place.digest = claim.revision_digest
             place.tree = self._workspaces.take(claim.revision_id, claim.revision_digest, owner)
+        else:
+            place.digest = home.digest
+            place.tree = self._workspaces.take(home.revision_id, home.digest, owner)
         return self._script(rendered, place.tree, material.step.umask), pinned
 
     def _shelves(
@@ -379,7 +385,7 @@ class Execution:
         return Shelves(
             scratch.left,
             on_failure=kept.on_failure,
-            parcel=self._pins.parcel(attempt.claim),
+            parcel=self._pins.parcel(attempt.claim, material.home),
             takes=bool(kept.takes),
         )
 

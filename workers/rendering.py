@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from apps.jobs.ledger import Claim, Material
+from apps.jobs.ledger import Claim, Home, Material
 from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
@@ -59,7 +59,7 @@ class Rendered:
 def render(claim: Claim, material: Material) -> Rendered:
     """Render all templates of the step. Raises AuthorError with one sentence."""
     action = material.action
-    context, final, used = _context(claim, material)
+    context, final, told = _context(claim, material)
     whole: dict[str, Any] = context["input"]
 
     def text(field_name: str, value: str) -> str:
@@ -82,7 +82,7 @@ def render(claim: Claim, material: Material) -> Rendered:
         cmd=None if action.cmd is None else text("cmd", action.cmd),
         manifest=None if action.manifest is None else _leaves(action.manifest, "manifest", text),
         resources=_resources(action.resources),
-        notes=(*_told_of(used, material), *notes),
+        notes=(*told, *notes),
         artifacts=material.step.artifacts,
     )
 
@@ -131,7 +131,8 @@ def render_prompts(claim: Claim, material: Material) -> Prompts:
 def _context(
     claim: Claim, material: Material
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
-    """What the templates of the action read, the step's own input, and the connections in it."""
+    """What the templates of the action read, the step's own input, and which connections in it the
+    database holds, for the step's log."""
     context: dict[str, Any] = {
         **({} if material.state is None else names(material.state)),
         **material.outputs,
@@ -141,10 +142,17 @@ def _context(
     }
     if material.each is not None:
         context["each"] = material.each
-    final, used = _final_input(claim, material, context)
+    final, told = _final_input(claim, material, context)
+    if material.home is not None:  # the caller's secrets are none of the owner's business
+        return {"input": final, **_secrets_of_action(material)}, final, told
     # an inline step is a part of its task: it sees the job's input, below its own
     context["input"] = {**_input_of_job(material), **final} if _is_inline(material) else final
-    return context, final, used
+    return context, final, told
+
+
+def _secrets_of_action(material: Material) -> dict[str, Any]:
+    secrets = material.secrets if material.home is None else material.home.secrets
+    return {} if secrets is None else {"secret": secrets, "secrets": secrets}
 
 
 def _is_inline(material: Material) -> bool:
@@ -167,32 +175,29 @@ def _final_input(
         name: _told(claim, f"input '{name}'", partial(templating.render_value, value, context))
         for name, value in material.step.input.items()
     }
-    for name in fields:
+    for name in fields if material.home is None else ():
         if name not in given and material.job_input.get(name) is not None:
             given[name] = material.job_input[name]
     try:
         final = inputs.resolve(fields, given, _defaults(claim, material, given), allow_unknown=True)
     except InputError as error:
         raise Unrenderable(f"Step '{claim.step_name}': {error}") from None
-    used = []
+    told = []
     for name, value in final.items():
         declared = fields.get(name)
         if declared is not None and declared.type not in PRIMITIVES:
-            final[name] = _connect(claim, name, declared, value, material)
-            if isinstance(value, str):
-                used.append(value)
-    return final, tuple(used)
-
-
-def _told_of(used: tuple[str, ...], material: Material) -> tuple[str, ...]:
-    """Which of these connections the database holds, for the step's log."""
-    stored = material.stored_connections
-    return tuple(stored[name].note(name) for name in dict.fromkeys(used) if name in stored)
+            whose: Material | Home = material
+            if material.home is not None and given.get(name) in (None, ""):  # the owner's default
+                whose = material.home
+            final[name] = _connect(claim, name, declared, value, whose)
+            if isinstance(value, str) and value in whose.stored_connections:
+                told.append(whose.stored_connections[value].note(value))
+    return final, tuple(dict.fromkeys(told))
 
 
 def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dict[str, Any]:
     """Render defaults that are templates; they see only secrets."""
-    context = {"secret": material.secrets, "secrets": material.secrets}
+    context = _secrets_of_action(material)
     return {
         name: _told(
             claim,
@@ -207,7 +212,9 @@ def _defaults(claim: Claim, material: Material, given: Mapping[str, Any]) -> dic
     }
 
 
-def _connect(claim: Claim, name: str, declared: InputField, value: Any, material: Material) -> Any:
+def _connect(
+    claim: Claim, name: str, declared: InputField, value: Any, whose: Material | Home
+) -> Any:
     """The values of the connection named by `value`; an object is returned as it is."""
     if isinstance(value, Mapping):
         return value
@@ -215,7 +222,7 @@ def _connect(claim: Claim, name: str, declared: InputField, value: Any, material
         raise Unrenderable(
             f"Step '{claim.step_name}': Input field '{name}' expects a connection name (string)"
         )
-    found = material.connections.get(value)
+    found = whose.connections.get(value)
     if found is None:
         raise Unrenderable(
             f"Step '{claim.step_name}': Input field '{name}' references connection '{value}' which"
@@ -227,7 +234,7 @@ def _connect(claim: Claim, name: str, declared: InputField, value: Any, material
             f"Step '{claim.step_name}': Input field '{name}' expects type '{declared.type}' "
             f"but connection '{value}' is type '{kind}'"
         )
-    trouble = value in material.stored_connections and material.stored_connections[value].trouble
+    trouble = value in whose.stored_connections and whose.stored_connections[value].trouble
     if trouble:
         raise Unrenderable(
             f"Step '{claim.step_name}': connection '{value}' of the database no longer fits its"
@@ -251,6 +258,9 @@ def _environment(
         **material.environment,
     }
     notes = []
+    if material.home is not None:
+        env["STROEM_ACTION_WORKSPACE"] = material.home.workspace
+        notes.append(_borrowed(material, material.home))
     left = ALL_VALUES
     for name, value in given.items():
         variable = inputs.variable_of(name)
@@ -264,6 +274,14 @@ def _environment(
         if name in own:
             notes.append(f"Warning: {env[variable]}")
     return env, tuple(notes)
+
+
+def _borrowed(material: Material, home: Home) -> str:
+    name = material.step.action.partition(".")[2]
+    how = "without" if home.secrets is None else "with"
+    return (
+        f"Action '{name}' of workspace '{home.workspace}' at {home.digest[:12]}, {how} its secrets"
+    )
 
 
 def _moment(moment: datetime) -> str:

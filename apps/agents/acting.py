@@ -15,7 +15,7 @@ from typing import Any
 from apps.agents import asking, budgets, children, conversations, transitions
 from apps.agents.models import Call, Conversation
 from apps.agents.toolbox import Tool, tools_of
-from apps.jobs.flow import contexts
+from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.redaction import redact
 from apps.jobs.values import Claim
@@ -57,8 +57,9 @@ def act(
     """Begin the calls of turn `seq`, up to the first one that people must see. `given`: the step's
     input."""
     row = Conversation.objects.get(pk=conversation_id)
-    action = advance.plan.nodes[claim.base].action
-    tools = tools_of(action, claim.revision_id, row.offers)
+    node = advance.plan.nodes[claim.base]
+    action = node.action
+    tools = tools_of(action, abroad.revision_of(node, claim.revision_id), row.offers)
     both = (calls_left(limits, spent), budgets.tool_calls_left(claim))
     left = min((one for one in both if one is not None), default=None)
     open_calls = Call.objects.filter(conversation=row, seq=seq, status__in=OPEN_CALL)

@@ -18,7 +18,7 @@ from apps.agents.models import Call, Conversation
 from apps.agents.toolbox import Tool, tools_of
 from apps.jobs import ports
 from apps.jobs.database.sql import storable
-from apps.jobs.flow import contexts
+from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.redaction import redact
 from apps.jobs.ports import Asking
@@ -52,9 +52,11 @@ def must_ask(tool: Tool, arguments: Any, given: Mapping[str, Any]) -> bool:
 def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) -> int:
     """Suspend the step until people have decided about this call; returns its new fence."""
     job, node = advance.job, advance.plan.nodes[base]
-    masks = contexts.masks_of(job)
+    masks = contexts.masks_of(job, abroad.masks_of(node))
     arguments = conversations.arguments_of(call)
-    tool = tools_of(node.action, job.revision_id, row.offers).get(call.tool)
+    tool = tools_of(node.action, abroad.revision_of(node, job.revision_id), row.offers).get(
+        call.tool
+    )
     about, summary, message = _told(call, redact(arguments, masks))
     fields = ANSWER if call.tool == ASK_USER else _form(tool, arguments)
     return ports.ask(

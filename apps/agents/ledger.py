@@ -19,7 +19,7 @@ from apps.agents.parking import Parked as Parked
 from apps.agents.spending import spent_today as spent_today
 from apps.agents.toolbox import tools_of
 from apps.jobs.database.sql import retried, storable
-from apps.jobs.flow import blueprints
+from apps.jobs.flow import abroad, blueprints
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.redaction import redact, redact_and_seal, seal_with
 from apps.jobs.models import Job
@@ -218,20 +218,26 @@ def _action(claim: Claim) -> Action:
     return blueprints.load(claim.blueprint_id).nodes[claim.base].action
 
 
+def _revision(claim: Claim) -> int:
+    """Of the workspace that the action belongs to."""
+    node = blueprints.load(claim.blueprint_id).nodes[claim.base]
+    return abroad.revision_of(node, claim.revision_id)
+
+
 def _specs(claim: Claim, row: Conversation) -> tuple[ToolSpec, ...]:
-    found = tools_of(_action(claim), claim.revision_id, row.offers)
+    found = tools_of(_action(claim), _revision(claim), row.offers)
     return tuple(tool.spec for tool in found.values())
 
 
 def _servers(claim: Claim) -> dict[str, Server]:
     """The MCP servers of the step, with their credentials. Raises AuthorError, SecretError."""
     names = dict.fromkeys(str(tool["mcp"]) for tool in _action(claim).tools if "mcp" in tool)
-    known = definition_of(claim.revision_id).mcp_servers if names else {}
+    known = definition_of(_revision(claim)).mcp_servers if names else {}
     for name in names:
         if name not in known:
             raise AuthorError(f"The workspace has no MCP server '{name}'")
     return {
-        name: server_of(name, known[name], server_credentials(claim.revision_id, name))
+        name: server_of(name, known[name], server_credentials(_revision(claim), name))
         for name in names
     }
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from django.conf import settings
 
 from apps.jobs.database.sql import fetch, fetch_one
+from apps.jobs.flow import blueprints
 from apps.jobs.plans import Node, Plan
 from apps.jobs.values import Claim
 from engine.retries import rule_for
@@ -22,9 +23,10 @@ SELECT exit_code FROM jobs_attempt WHERE step_id = %s AND fence < %s AND exit_co
 ORDER BY fence DESC LIMIT 1
 """
 LIVENESS = """
-SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest
-FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN workspaces_revision r
-    ON r.id = j.revision_id
+SELECT a.ended_at IS NULL AND a.lease_until > clock_timestamp(), w.name, r.id, r.digest,
+    j.blueprint_id, s.base
+FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id JOIN jobs_step s ON s.id = a.step_id
+    JOIN workspaces_revision r ON r.id = j.revision_id
     JOIN workspaces_workspace w ON w.id = r.workspace_id
 WHERE a.id = %s AND a.fence = %s
 """
@@ -104,8 +106,8 @@ def _recovery(claim: Claim, node: Node) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """The revision pinned by an attempt's job; `is_alive` until the attempt ends or its lease runs
-    out."""
+    """The revision whose files an attempt has: the one that its job pins, or that of the workspace
+    whose action it runs. `is_alive` until the attempt ends or its lease runs out."""
 
     is_alive: bool
     workspace: str
@@ -116,7 +118,14 @@ class Liveness:
 def liveness_of(attempt_id: int, fence: int) -> Liveness | None:
     """None if there is no such attempt."""
     row = fetch_one(LIVENESS, (attempt_id, fence))
-    return Liveness(*row) if row else None
+    if row is None:
+        return None
+    *found, blueprint_id, base = row
+    node = blueprints.load(blueprint_id).nodes.get(base)  # None for a unit
+    if node is None or node.abroad is None:
+        return Liveness(*found)
+    home = node.abroad
+    return Liveness(found[0], home.workspace, home.revision_id, home.digest)
 
 
 def ended(names: frozenset[str]) -> frozenset[str]:

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection, connections
 from apps.fleet import presence, tag_sets
 from apps.jobs import door, ports
 from apps.jobs.database.sql import end_lingering, fetch_together, let_linger, retried, sweep_lines
-from apps.jobs.flow import blueprints, contexts, finishing
+from apps.jobs.flow import abroad, blueprints, contexts, finishing
 from apps.jobs.flow.redaction import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
@@ -25,6 +25,7 @@ from apps.jobs.transitions.claims import Completion
 from apps.jobs.values import ActionMaterial as ActionMaterial
 from apps.jobs.values import Claim as Claim
 from apps.jobs.values import Finished as Finished
+from apps.jobs.values import Home as Home
 from apps.jobs.values import Material as Material
 from apps.jobs.values import Renewal as Renewal
 from apps.jobs.values import Report as Report
@@ -189,6 +190,9 @@ def _material_of_step(claim: Claim) -> Material:
     if states is not None:
         hidden_here = (*hidden_here, *contexts.hidden_in(states))
     around = door.surroundings_of(claim, plan, node)
+    home = abroad.home_of(claim.workspace, node) if node.abroad is not None else None
+    if home is not None:
+        hidden_here = (*hidden_here, *home.masks)
     masks, others = sensitive_of(claim.revision_id), (*hidden, *hidden_there, *hidden_here)
     return Material(
         action=node.action,
@@ -209,6 +213,7 @@ def _material_of_step(claim: Claim) -> Material:
         mentions_helper=plan.mentions_helper,
         state=states,
         stored_connections=stored_of(claim.revision_id),
+        home=home,
     )
 
 

@@ -18,6 +18,18 @@ STATES = frozenset({"state", "global_state"})  # names in templates
 _MENTIONS_STATE = re.compile(r"\b(GLOBAL_)?STATE(:|_DIR\b|_OUT_DIR\b)")
 
 
+@dataclass(frozen=True, slots=True)
+class Abroad:
+    """Whose an action is that belongs to another workspace, pinned when the job was started; or
+    why its steps fail."""
+
+    workspace: str = ""
+    revision_id: int = 0
+    digest: str = ""
+    with_secrets: bool = False
+    refusal: str = ""
+
+
 @dataclass(frozen=True)
 class Node:
     """One step of the flow, with its action."""
@@ -29,6 +41,7 @@ class Node:
     dependents: tuple[str, ...]
     # has dependents, and all they need is that their dependencies are final
     leads_to_plain: bool = False
+    abroad: Abroad | None = None
 
     @property
     def kind(self) -> str:
@@ -137,6 +150,11 @@ class Plan:
     exported: JobEnds | None = None  # triggers of other workspaces may fire when its jobs end
     mentions_artifacts: bool = False  # a file of the workspace uses the directory of artifacts
     mentions_helper: bool = False  # or the command `stroem-step`
+
+    @cached_property
+    def strangers(self) -> list[Node]:
+        """The steps with actions of other workspaces."""
+        return [node for node in self.nodes.values() if node.abroad is not None]
 
     @property
     def is_watched(self) -> bool:

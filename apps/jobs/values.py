@@ -72,6 +72,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """The workspace that a step's action belongs to, if it is not the job's own."""
+
+    workspace: str
+    revision_id: int
+    digest: str
+    secrets: Mapping[str, Any] | None = field(repr=False)  # None: not given to other workspaces
+    connections: Mapping[str, Any] = field(repr=False)
+    masks: tuple[str, ...] = field(repr=False)
+    stored_connections: Mapping[str, Stored] = field(default_factory=dict)  # those of the database
+
+
+@dataclass(frozen=True, slots=True)
 class Material:
     """Everything needed to render an order. Values are plain JSON and may be secret: never print
     one."""
@@ -100,6 +113,7 @@ class Material:
     # what the task and its workspace remember; None: the definition does not say that it uses it
     state: tuple[Seen, Seen] | None = field(repr=False, default=None)
     stored_connections: Mapping[str, Stored] = field(default_factory=dict)  # those of the database
+    home: Home | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ class LimitError(SourceError):
     """The source exceeds a limit. Read again and again, it would take the time of the others."""
 
 
+class NotExported(AuthorError):
+    """The files of another workspace do not let this one use an action."""
+
+
 class SecretError(AuthorError):
     """A secret cannot be resolved. Names the secret, never its value."""
 

@@ -1,4 +1,4 @@
-"""Workspaces, the frozen revisions that jobs pin, and stored secrets."""
+"""Workspaces, the frozen revisions that jobs pin, libraries, and stored secrets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db import models
 
 from apps.accounts.grants import Person, visible
 from apps.accounts.models import Role
+from apps.workspaces.libraries.lock import Pin
 
 FAILED = models.Q(problems__contains=[{"severity": "error"}]) | models.Q(
     quarantined_at__isnull=False
@@ -147,6 +148,40 @@ class Revision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace.name}@{self.digest[:12]}"
+
+
+class Library(models.Model):
+    """A library of a workspace at its pin, with its files as a sealed archive."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="libraries")
+    name = models.CharField(max_length=60)
+    address = models.CharField(max_length=1000, help_text="URL of the repository, or folder")
+    ref = models.CharField(max_length=255, blank=True)
+    commit = models.CharField(max_length=64, blank=True, help_text="Empty for a folder")
+    tree = models.CharField(max_length=64, help_text="SHA-256 over its files")
+    sealed = models.BinaryField()
+    is_locked = models.BooleanField(default=False, help_text="The workspace's lock file pins it")
+    is_due = models.BooleanField(default=False, help_text="Move the pin with the next read")
+    pinned_at = models.DateTimeField()
+    pinned_by = models.CharField(max_length=254, blank=True)
+
+    class Meta:
+        verbose_name_plural = "libraries"
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name"], name="workspaces_library_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workspace.name}/{self.name}"
+
+    @property
+    def pin(self) -> Pin:
+        return Pin(self.address, self.ref, self.commit, self.tree)
+
+    @property
+    def label(self) -> str:
+        """Short, for people."""
+        return (self.commit or self.tree)[:12]
 
 
 class Secret(models.Model):

@@ -15,6 +15,7 @@ from apps.workspaces.sources.tree import SourceFile, Tree
 from engine.agents.servers import McpRules
 from engine.orders import HELPER
 from engine.spec import parser as spec
+from engine.spec.libraries import FOLDER, library_of
 from engine.spec.model import Loaded, Place, Problem
 
 # always read as a Torc file, even if it does not look like one
@@ -124,7 +125,8 @@ def _too_much(
 def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
     """The workflow files: each once, by its own name rather than that of a link to it."""
     known = {**by_path, **{path: file.content for path, file in aliases.items()}}
-    found = [*spec.select(known), *spec.select_specifications(known)]
+    own = {path: content for path, content in known.items() if library_of(path) is None}
+    found = [*spec.select(own), *spec.select_specifications(own), *_select_in_libraries(by_path)]
     seen = {path for path in found if path in by_path}
     selected = []
     for path in found:
@@ -133,3 +135,13 @@ def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> 
             selected.append(path)
         seen.add(real)
     return selected
+
+
+def _select_in_libraries(by_path: Iterable[str]) -> list[str]:
+    """Their YAML files; what SOPS encrypted holds secrets, which libraries do not bring."""
+    inner: dict[str, list[str]] = {}
+    for path in by_path:
+        if (library := library_of(path)) is not None and not is_encrypted(path):
+            prefix = f"{FOLDER}/{library}/"
+            inner.setdefault(prefix, []).append(path.removeprefix(prefix))
+    return [prefix + path for prefix, paths in inner.items() for path in spec.select(paths)]

@@ -15,10 +15,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.workspaces import connections, ports, snapshots
+from apps.workspaces import connections, exports, ports, snapshots
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
+from apps.workspaces.libraries import pins
+from apps.workspaces.libraries.attaching import pinned
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal, seal_bytes
@@ -30,6 +32,7 @@ from apps.workspaces.sources.single import read_file
 from apps.workspaces.sources.tree import Limits, Tree
 from engine.errors import InputError, NotFound
 from engine.spec import freeze
+from engine.spec.exports import ELSEWHERE
 from engine.spec.model import Place, Problem
 from engine.spec.model import Workspace as Definition
 
@@ -153,11 +156,15 @@ def refresh(workspace: Workspace) -> Workspace:
     from apps.workspaces.loading import load  # most commands read no files
 
     try:
-        tree = _read(workspace)
+        attached = pins.attach(workspace, _read(workspace), _limits())
     except SourceError as error:
         return _note(workspace, [_source_problem(workspace, error)], None)
+    tree = attached.tree
+    if any(problem.severity == "error" for problem in attached.problems):
+        return _note(workspace, [*tree.warnings, *attached.problems], None)
     loaded = load(tree, workspace.name, _stored_secrets(workspace))
-    problems = [*tree.warnings, *loaded.problems]
+    found = [one for one in loaded.problems if one.code != ELSEWHERE]
+    problems = [*tree.warnings, *attached.problems, *found]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += secret_store.unresolved(loaded.workspace, workspace)
@@ -166,9 +173,12 @@ def refresh(workspace: Workspace) -> Workspace:
     problems += _tools_for_nobody(loaded.workspace)
     if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
         problems += unknown_approvers(loaded.workspace)
+    problems += exports.doubts(workspace, loaded.workspace)
     problems += ports.doubts(workspace, loaded.workspace)
     return _note(
-        workspace, problems, _freeze(workspace, tree, _settled(workspace, loaded.workspace))
+        workspace,
+        problems,
+        _freeze(workspace, tree, _settled(workspace, pinned(loaded.workspace, attached))),
     )
 
 

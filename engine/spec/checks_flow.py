@@ -156,7 +156,13 @@ def _missing_action(draft: Draft, subject: str, action: str, place: Place) -> It
             else f"workspace '{owner}' has no action '{shorten(rest)}'"
         )
         yield error(place, "missing-action", f"{subject}: {message}")
-    elif not dot:  # those of others are reported as not built
+    elif draft.has("libraries", owner):
+        if owner in draft.fetched:
+            own = [name for name in draft.sections["actions"] if name.startswith(f"{owner}.")]
+            hint = did_you_mean(action, own)
+            message = f"{subject}: library '{owner}' has no action '{shorten(rest)}'{hint}"
+            yield error(place, "missing-action", message)
+    elif not dot:  # whether other workspaces have theirs is checked where all of them are
         hint = did_you_mean(action, draft.sections["actions"])
         yield error(
             place, "missing-action", f"{subject} references non-existent action '{shown}'{hint}"

@@ -51,13 +51,8 @@ def check_input_types(draft: Draft) -> Iterator[Problem]:
         wanted = declared.field.type
         if wanted in PRIMITIVES or wanted in types or not draft.is_complete:
             continue
-        if "." in wanted:
-            message = (
-                f"{declared.subject} references library type '{shorten(wanted)}': this version"
-                " does not carry out libraries; use a type of this workspace"
-            )
-            yield warning(declared.at(draft, "type"), "library-type", message)
-        else:
+        owner = wanted.partition(".")[0]
+        if not draft.has("libraries", owner) or owner in draft.fetched:
             message = (
                 f"{declared.subject} references unknown type '{shorten(wanted)}' "
                 f"(not a primitive or connection type){did_you_mean(wanted, (*PRIMITIVES, *types))}"

@@ -1,5 +1,4 @@
-"""Rules about triggers (expressions, time zones, addresses, tasks, and what they give them), and
-about what `exports` lets others watch."""
+"""Rules about triggers: expressions, time zones, addresses, tasks, and what they give them."""
 
 from __future__ import annotations
 
@@ -13,9 +12,10 @@ from engine import dag
 from engine.errors import AuthorError, InputError
 from engine.events import ABOUT
 from engine.spec import cron, follows, inputs
+from engine.spec.checks_exports import WORKSPACE
 from engine.spec.draft import Draft
 from engine.spec.fields import PRIMITIVES
-from engine.spec.model import EVERYBODY, Problem, Task, Trigger
+from engine.spec.model import Problem, Task, Trigger
 from engine.spec.problems import did_you_mean, error, shorten, warning
 from engine.spec.triggers import TYPES
 
@@ -23,7 +23,6 @@ _MOST_HINTS = 100
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
-_WORKSPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _CLOCKS, _ENDS_OF_JOBS = "scheduler", "job"
 
 
@@ -234,33 +233,6 @@ def _has_template(value: Any) -> bool:
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
-def check_exported_tasks(draft: Draft) -> Iterator[Problem]:
-    for name, export in draft.workspace.exports.job_ends.items():
-        if draft.is_complete and not draft.has("tasks", name):
-            hint = did_you_mean(name, draft.sections["tasks"])
-            message = f"{_export(name)}: there is no task of this name{hint}"
-            yield error(export.place, "missing-task", message)
-
-
-def check_receivers(draft: Draft) -> Iterator[Problem]:
-    for name, export in draft.workspace.exports.job_ends.items():
-        place = draft.at("job_ends", name, "to")
-        if draft.node("job_ends", name, "to") is not None and not export.to:
-            message = f"{_export(name)} 'to' names no workspace: name some, or '*' for every one"
-            yield error(place, "empty-field", message)
-        for workspace in export.to:
-            shown = shorten(workspace)
-            if workspace != EVERYBODY and not _WORKSPACE.fullmatch(workspace):
-                message = f"{_export(name)} 'to': '{shown}' is neither a workspace's name nor '*'"
-                yield error(place, "bad-type", message)
-            elif workspace == draft.name:
-                message = (
-                    f"{_export(name)} 'to' names '{shown}', this workspace itself, whose triggers"
-                    " hear of all its jobs anyway"
-                )
-                yield warning(place, "no-effect", message)
-
-
 def check_watched_workspaces(draft: Draft) -> Iterator[Problem]:
     """`on_job: {workspace: ...}` is for the jobs of others."""
     for name, trigger in draft.workspace.triggers.items():
@@ -269,16 +241,12 @@ def check_watched_workspaces(draft: Draft) -> Iterator[Problem]:
             continue
         subject = f"Trigger '{shorten(name)}' on_job"
         place = draft.at("triggers", name, "on_job", "workspace")
-        if not _WORKSPACE.fullmatch(watched):
+        if not WORKSPACE.fullmatch(watched):
             message = f"{subject} 'workspace': '{shorten(watched)}' is no workspace's name"
             yield error(place, "bad-type", message)
         elif watched == draft.name:
             message = f"{subject} names this workspace itself: leave 'workspace' out"
             yield error(place, "no-effect", message)
-
-
-def _export(task: str) -> str:
-    return f"Export of the ends of task '{shorten(task)}'"
 
 
 CHECKS = (
@@ -292,7 +260,5 @@ CHECKS = (
     check_circles,
     check_trigger_inputs,
     check_trigger_values,
-    check_exported_tasks,
-    check_receivers,
     check_watched_workspaces,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from engine.spec.checks_exports import is_foreign
 from engine.spec.draft import Draft
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Place, Problem
@@ -52,22 +53,13 @@ def _plain(draft: Draft, action: str) -> str:
 
 
 def _foreign(draft: Draft) -> Iterator[_Found]:
-    """Actions and types of libraries and of other workspaces."""
-    what = "actions of libraries and other workspaces, with which no job starts:"
-    for task_name, task in draft.workspace.tasks.items():
-        for name, step in task.flow.items():
-            if is_foreign(draft, step.action):
-                yield what, step.action, draft.in_step(task_name, name, "action")
+    """Hooks with actions of other workspaces."""
+    what = "hooks with actions of other workspaces, with which no job starts:"
     for hooks in (draft.workspace.hooks, *(t.hooks for t in draft.workspace.tasks.values())):
         for event in HOOK_LISTS:
             for hook in getattr(hooks, event):
                 if is_foreign(draft, hook.action):
-                    yield "hooks of libraries and other workspaces:", hook.action, hook.place
-
-
-def is_foreign(draft: Draft, action: str) -> bool:
-    owner, dot, _ = action.partition(".")
-    return bool(dot) and owner != draft.name and not draft.has_action(action)
+                    yield what, hook.action, hook.place
 
 
 CHECKS = (check_unbuilt,)

@@ -109,6 +109,7 @@ class Draft:
     files: int = 1
     # unsafe templates are errors, by a setting of the server or the workspace
     is_strict: bool = False
+    fetched: Container[str] = ()  # libraries with files in the tree
     stored_secrets: Container[str] = ()  # on the server, beside those of the files
     _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
     sites: list[Any] = field(default_factory=list, repr=False)  # see `sites.find_sites`

@@ -187,9 +187,11 @@ HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")
 MAPS = (
     "secrets", "connection_types", "connections", "actions", "tasks", "triggers", "mcp_servers",
     "slurm_schedulers",
-    "settings",
+    "settings", "libraries",
 )  # fmt: skip
-EXPORTS = ("job_ends",)  # kinds of what `exports` holds by name
+LIBRARY_FIELDS = ("url", "ref", "path")
+# kinds of what `exports` holds by name: the key in the file -> its section in a draft
+EXPORTS: Mapping[str, str] = {"actions": "exported_actions", "job_ends": "job_ends"}
 TOP_FIELDS = (*MAPS, "exports", *HOOK_LISTS)
 
 PRIMITIVES = ("string", "text", "integer", "number", "boolean", "date", "datetime")

@@ -17,6 +17,7 @@ from engine.spec.fields import (
     ACTION_FIELDS,
     ALIASES,
     HOOK_LISTS,
+    LIBRARY_FIELDS,
     OUTPUT_TYPES,
     PRIMITIVES,
     STEP_FIELDS,
@@ -384,6 +385,7 @@ _TRIGGER: Schema = {
     ],
 }
 _JOB_ENDS = closed({"to": TEXTS, "output": FLAG}, needed=("to",))
+_EXPORTED_ACTION = closed({"to": TEXTS, "secrets": FLAG}, needed=("to",))
 _SECTIONS: Mapping[str, Schema] = {
     "secrets": by_name(ANYTHING),
     "connection_types": by_name(
@@ -399,7 +401,10 @@ _SECTIONS: Mapping[str, Schema] = {
     "triggers": by_name(_TRIGGER),
     "mcp_servers": by_name(_SERVER),
     "slurm_schedulers": by_name(ref("scheduler")),
-    "exports": optional(closed({"job_ends": by_name(_JOB_ENDS)})),
+    "exports": optional(
+        closed({"actions": by_name(_EXPORTED_ACTION), "job_ends": by_name(_JOB_ENDS)})
+    ),
+    "libraries": by_name(closed(dict.fromkeys(LIBRARY_FIELDS, TEXT))),
     "settings": optional(
         closed({"unsafe_templates": {"enum": ["warn", "refuse"]}, "limits": _SHARED_LIMITS})
     ),

@@ -18,6 +18,7 @@ TOP: Mapping[str, str] = {
     "slurm_schedulers": "by name: how to request nodes from Slurm",
     "mcp_servers": "by name: servers whose tools agents may use",
     "exports": "what other workspaces may use",
+    "libraries": "by name: whose actions, tasks and connection types it uses",
     "settings": "unsafe_templates: warn or refuse; limits: of all agents of a job, and of a day",
 }
 ACTION: Mapping[str, str] = {

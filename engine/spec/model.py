@@ -328,10 +328,45 @@ class JobEnds:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedAction:
+    """The workspaces (EVERYBODY: every one) whose steps may use an action, with its files."""
+
+    to: tuple[str, ...] = ()
+    secrets: bool = False  # its templates also read the secrets and connections of the owner
+    place: Place = Place()
+
+    def reaches(self, workspace: str) -> bool:
+        return workspace in self.to or EVERYBODY in self.to
+
+
+@dataclass(frozen=True, slots=True)
 class Exports:
     """What other workspaces may use of this one, by kind and name."""
 
     job_ends: Mapping[str, JobEnds] = field(default_factory=dict)
+    actions: Mapping[str, ExportedAction] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Where a library comes from: a git repository or a folder. `commit` and `tree`, the hash of
+    its files, say what it is at a revision."""
+
+    url: str = ""
+    ref: str = ""
+    path: str = ""
+    commit: str = ""
+    tree: str = ""
+    place: Place = Place()
+
+    @property
+    def address(self) -> str:
+        return self.url or self.path
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it says where its files are, and nothing that contradicts it."""
+        return bool(self.url) != bool(self.path) and not (self.path and self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +391,7 @@ class Workspace:
     mentions_artifacts: bool = False  # or the one of artifacts
     mentions_helper: bool = False  # or the command `stroem-step`
     exports: Exports = Exports()
+    libraries: Mapping[str, Library] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from engine.spec import (
     checks_artifacts,
     checks_calls,
     checks_connections,
+    checks_exports,
     checks_flow,
     checks_helper,
     checks_inputs,
@@ -22,6 +23,7 @@ from engine.spec import (
     checks_triggers,
     checks_unbuilt,
     checks_workflow_actions,
+    libraries,
     reader,
     settling,
     torc,
@@ -37,7 +39,7 @@ from engine.spec.connections import (
 from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
-from engine.spec.exports import read_job_ends
+from engine.spec.exports import read_exported_action, read_job_ends
 from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
 from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
@@ -63,6 +65,8 @@ _SINGULAR = {
     "slurm_schedulers": "Slurm scheduler",
     "settings": "Setting",
     "job_ends": "Export of the ends of task",
+    "exported_actions": "Export of action",
+    "libraries": "Library",
 }
 _CHECKS = (
     *checks_flow.CHECKS,
@@ -71,6 +75,8 @@ _CHECKS = (
     *checks_connections.CHECKS,
     *checks_helper.CHECKS,
     *checks_triggers.CHECKS,
+    *checks_exports.CHECKS,
+    *libraries.CHECKS,
     *checks_workflow_actions.CHECKS,
     *settling.CHECKS,
     *checks_reads.CHECKS,
@@ -176,12 +182,13 @@ class _Merged:
     """The merged content of all files, not yet read."""
 
     sections: dict[str, dict[str, Named]] = field(
-        default_factory=lambda: {key: {} for key in (*MAPS, *EXPORTS)}
+        default_factory=lambda: {key: {} for key in (*MAPS, *EXPORTS.values())}
     )
     hooks: list[Entry] = field(default_factory=list)
     torc: dict[str, torc.Converted] = field(default_factory=dict)
     is_complete: bool = True
     files: int = 0
+    fetched: set[str] = field(default_factory=set)  # libraries
 
 
 def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems) -> None:
@@ -205,6 +212,10 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         problems.error(document.root.place, "bad-type", message)
         return
     top = Entry(document.root, "Top-level key", problems)
+    library = libraries.library_of(file)
+    if library is not None:
+        _add_library(merged, library, top, problems)
+        return
     if _is_stranger(file, top):
         message = (
             f"ignored: none of its keys is one of {', '.join(TOP_FIELDS)} (put workflows into"
@@ -213,14 +224,24 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         problems.warning(document.root.place, "not-a-workflow", message)
         return
     _refuse_unknown(top)
-    _add_sections(merged, top, MAPS)
+    _add_sections(merged, top, {key: key for key in MAPS})
     exports = top.mapping("exports")
     if exports is not None:
         kinds = Entry(exports, "Top-level key 'exports'", problems)
-        kinds.refuse_unknown(EXPORTS)
+        kinds.refuse_unknown(tuple(EXPORTS))
         _add_sections(merged, kinds, EXPORTS)
     if any(top.get(event) for event in HOOK_LISTS):
         merged.hooks.append(top)
+
+
+def _add_library(merged: _Merged, library: str, top: Entry, problems: Problems) -> None:
+    merged.fetched.add(library)
+    if _is_stranger(top.node.place.file, top):
+        return
+    _refuse_unknown(top)
+    for section, names in libraries.adopt(library, top, problems).items():
+        for name, named in names.items():
+            _add_named(merged.sections[section], section, name, named, problems)
 
 
 def _add_torc(merged: _Merged, converted: torc.Converted, problems: Problems) -> None:
@@ -258,20 +279,26 @@ def _refuse_unknown(top: Entry) -> None:
             top.problems.error(top.at(key), "unknown-key", message)
 
 
-def _add_sections(merged: _Merged, owner: Entry, keys: Iterable[str]) -> None:
-    for key in keys:
+def _add_sections(merged: _Merged, owner: Entry, sections: Mapping[str, str]) -> None:
+    for key, section in sections.items():
         node = owner.mapping(key)
         if node is not None and isinstance(node.value, dict):
-            _add_section(merged.sections[key], key, node, owner.problems)
+            _add_section(merged.sections[section], section, node, owner.problems)
 
 
 def _add_section(section: dict[str, Named], key: str, node: Node, problems: Problems) -> None:
     assert isinstance(node.value, dict)
     for name, inner in node.value.items():
-        if name in section:
-            _refuse_twice(key, name, node.keys[name], section[name].place, problems)
-        else:
-            section[name] = Named(node.keys[name], inner)
+        _add_named(section, key, name, Named(node.keys[name], inner), problems)
+
+
+def _add_named(
+    section: dict[str, Named], key: str, name: str, named: Named, problems: Problems
+) -> None:
+    if name in section:
+        _refuse_twice(key, name, named.place, section[name].place, problems)
+    else:
+        section[name] = named
 
 
 @dataclass(slots=True)
@@ -302,6 +329,7 @@ def _read(
         name,
         merged.files,
         is_strict or workspace.settings.get("unsafe_templates") == "refuse",
+        merged.fetched,
     )
 
 
@@ -335,8 +363,16 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         settings=_read_settings(merged.sections["settings"], problems),
         limits=_read_limits(merged.sections["settings"].get("limits"), problems),
         exports=Exports(
-            {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")}
+            {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")},
+            {
+                name: read_exported_action(entry, place)
+                for name, place, entry in entries("exported_actions")
+            },
         ),
+        libraries={
+            name: libraries.read_library(entry, place)
+            for name, place, entry in entries("libraries")
+        },
     )
 
 

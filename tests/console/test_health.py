@@ -15,7 +15,8 @@ from engine.agents.providers import Provider
 from engine.spec.tags import AGENTS
 
 UNBUILT = """
-tasks: {main: {flow: {one: {action: common.deploy}}}}
+on_success: [{action: common.tell}]
+tasks: {main: {flow: {one: {type: script, script: "true"}}}}
 """
 
 
@@ -24,8 +25,8 @@ def test_what_is_not_built_is_a_warning_of_the_workspace_and_of_doctor(tmp_path:
     (tmp_path / "flow.yaml").write_text(UNBUILT)
     found = services.import_folder("shop", tmp_path)
     told = (
-        "this version does not carry out actions of libraries and other workspaces, with which no"
-        " job starts: common.deploy"
+        "this version does not carry out hooks with actions of other workspaces, with which no job"
+        " starts: common.tell"
     )
     assert [problem["message"] for problem in found.problems] == [told]
     assert health.warning("workspaces", f"shop: {told}") in health._workspaces()

@@ -147,6 +147,20 @@ class StepRow:
         return self.node.step.action if self.node else ""
 
     @property
+    def action_workspace(self) -> str | None:
+        """The workspace that the action belongs to, if it is not the job's own."""
+        return (self.node.abroad.workspace or None) if self.node and self.node.abroad else None
+
+    @property
+    def action_revision(self) -> str | None:
+        return (self.node.abroad.digest or None) if self.node and self.node.abroad else None
+
+    @property
+    def action_with_secrets(self) -> bool | None:
+        found = self.node.abroad if self.node else None
+        return found.with_secrets if found is not None and not found.refusal else None
+
+    @property
     def for_each(self) -> Any:
         return to_json(self.node.step.for_each) if self.node and not self.loop_source else None
 
@@ -201,6 +215,15 @@ class StepShape(Shape[StepRow]):
     )
     retry_at = serializers.DateTimeField(source="step.retry_at", allow_null=True)
     action_name = serializers.CharField()
+    action_workspace = serializers.CharField(
+        allow_null=True, help_text="Whose action it is, if it belongs to another workspace"
+    )
+    action_revision = serializers.CharField(
+        allow_null=True, help_text="Then the revision of that workspace, pinned at the start"
+    )
+    action_with_secrets = serializers.BooleanField(
+        allow_null=True, help_text="And whether the owner gave its secrets then"
+    )
     action_image = serializers.CharField(source="node.action.image", allow_null=True)
     when_condition = serializers.CharField(source="node.step.when", allow_null=True)
     for_each_expr = serializers.JSONField(source="for_each", allow_null=True)

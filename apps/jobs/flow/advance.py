@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.jobs import ports
-from apps.jobs.flow import contexts
+from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.conclusion import conclude_job
 from apps.jobs.flow.redaction import Opened, redact, redact_result, seal_with
 from apps.jobs.models import Job
@@ -308,6 +308,7 @@ class Advance:
                 f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet"
             )
         job = self.job
+        with_secrets = node.abroad is not None and abroad.admit(job.workspace.name, node)
         view = contexts.base_view(job, self.plan, node.work_names, node.file_names)
         if each is not None:
             view = view.with_each(each)
@@ -318,18 +319,11 @@ class Advance:
             raise TemplateError(f"Failed to render {what} '{step_name}': {error}") from error
         self._start_job()
         masks = contexts.masks_of(job, view.hidden)
+        dispatch = ports.Dispatch(
+            job, self.plan, node, step_id, step_name, view.values, values, masks, hidden=view.hidden
+        )
         handler(
-            ports.Dispatch(
-                job,
-                self.plan,
-                node,
-                step_id,
-                step_name,
-                view.values,
-                values,
-                masks,
-                hidden=view.hidden,
-            )
+            abroad.of_owner(dispatch, node, with_secrets=with_secrets) if node.abroad else dispatch
         )
         if self.state.has_actions and each is None:
             self.moves.append((node.name, StepEventKind.UNBLOCKED))

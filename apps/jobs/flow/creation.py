@@ -14,6 +14,7 @@ from django.conf import settings
 
 from apps.fleet.tag_sets import tag_set_ids
 from apps.jobs.database.sql import fetch
+from apps.jobs.flow import abroad
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import rows
@@ -96,6 +97,7 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     job.save(force_insert=True)
     ids = dict(zip(plan.nodes, found, strict=True))
     rows.insert_steps(job.id, _steps(job, plan, ids))
+    rows.note_loans(job.id, abroad.told(plan))
     return job, [
         Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
         for name, node in plan.nodes.items()
@@ -115,6 +117,8 @@ def write_all(births: Sequence[Birth]) -> tuple[list[Job], list[list[int]]]:
         roots.append([ids[name] for name in birth.plan.roots])
     rows.insert_jobs(jobs)
     rows.insert_steps_of_many(steps)
+    for job, birth in zip(jobs, births, strict=True):
+        rows.note_loans(job.id, abroad.told(birth.plan))
     return jobs, roots
 
 

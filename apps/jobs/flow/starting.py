@@ -18,7 +18,7 @@ from django.db import IntegrityError, connection, transaction
 
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, creation
+from apps.jobs.flow import abroad, blueprints, creation
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.creation import Birth, Origin
 from apps.jobs.flow.redaction import blanked, redact, seal_with
@@ -295,15 +295,17 @@ def _admit_next(workspace_id: int, task_name: str) -> None:
 def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
     """Raise AuthorError if a step of the task, or of a task that it starts at any depth, needs what
     this installation does not have. Starting a job that cannot finish is worse than refusing it."""
-    below: list[str] = []
+    below: dict[int, list[str]] = {}
     for name, node in plan.nodes.items():
+        home = abroad.revision_of(node, revision_id)
         if node.action.type == "agent":
-            lack = _lack_of(node.action, definition_of(revision_id))
+            lack = _lack_of(node.action, definition_of(home))
             if lack:
                 raise AuthorError(f"step '{name}' {lack}")
-        below += tasks_of(node.action)
-    if below:
-        _refuse_below(below, definition_of(revision_id))
+        if called := tasks_of(node.action):
+            below.setdefault(home, []).extend(called)
+    for home, tasks in below.items():
+        _refuse_below(tasks, definition_of(home))
 
 
 def _refuse_below(tasks: list[str], workspace: Workspace) -> None:

@@ -84,6 +84,12 @@ FOR NO KEY UPDATE OF s
 """
 
 
+NOTE_LOAN = """
+INSERT INTO jobs_stepevent (job_id, kind, detail) SELECT %s, 'job_uses_foreign', unnest(%s::text[])
+RETURNING 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One instance of a loop: `item` is masked JSON text, `sealed` the item itself if that
@@ -291,3 +297,9 @@ def flow_name_of(step_id: int | None) -> str:
     """Name of a step in its flow; empty for a loop instance."""
     rows = fetch("SELECT base FROM jobs_step WHERE id = %s AND loop_id IS NULL", (step_id,))
     return rows[0][0] if rows else ""
+
+
+def note_loans(job_id: UUID, loans: Sequence[str]) -> None:
+    """Record which actions of other workspaces a new job uses."""
+    if loans:
+        fetch(NOTE_LOAN, (job_id, list(loans)))

@@ -225,27 +225,28 @@ def test_a_webhook_may_bring_fields_that_nobody_declares():
     assert warned(text) == []
 
 
-UNBUILT = [("tasks: { t: { flow: { s: { action: lib.deploy } } } }", "lib.deploy")]
-
-
-@pytest.mark.parametrize(("text", "named"), UNBUILT)
-def test_what_is_not_built_yet_is_named_in_one_warning(text: str, named: str):
-    found = [problem for problem in load(text).problems if problem.code == "not-built"]
-    (problem,) = found
-    assert problem.severity == "warning" and problem.message.startswith("this version does not")
-    assert named in problem.message and problem.place.line == 1
-
-
-def test_all_that_is_not_built_is_one_warning():
+def test_an_action_of_another_workspace_is_for_the_server_to_judge():
     text = """
     tasks:
-      t: { flow: { s: { action: lib.deploy } } }
+      t: { flow: { s: { action: product.deploy } } }
       o: { flow: { s: { action: common.deploy } } }
     """
-    found = [problem.message for problem in load(text).problems if problem.code == "not-built"]
+    found = [problem for problem in load(text).problems if problem.code == "elsewhere"]
+    assert [(problem.severity, problem.place.line) for problem in found] == [
+        ("warning", 3),
+        ("warning", 4),
+    ]
+    assert "'product.deploy' of another workspace: only a server can say" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("hooks with actions of other workspaces", "on_success: [{ action: common.tell }]")],
+)
+def test_what_is_not_built_is_one_warning(text: str, told: str):
+    found = [problem.message for problem in load(told).problems if problem.code == "not-built"]
     assert found == [
-        "this version does not carry out actions of libraries and other workspaces, with which no"
-        " job starts: lib.deploy, common.deploy"
+        f"this version does not carry out {text}, with which no job starts: common.tell"
     ]
 
 

@@ -1,0 +1,296 @@
+"""Libraries: found by name, pinned, refreshed on purpose, never changed in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.workspaces.libraries import pins
+from apps.workspaces.models import Library, Revision, Workspace
+from apps.workspaces.services import import_folder
+from apps.workspaces.snapshots import definition_of
+from engine.errors import Conflict, NotFound
+from tests.apps.jobs.builders import fresh, start
+from tests.apps.jobs.lending import local_worker, log_of, step_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LIBRARY = """
+secrets: { own: not-imported-0 }
+connection_types: { chat: { room: { type: string } } }
+actions:
+  tell:
+    type: script
+    source: scripts/tell.sh
+    input: { to: { type: string, required: true }, chat: { type: chat } }
+  both: { type: task, task: twice }
+tasks:
+  twice:
+    flow:
+      one: { action: tell, input: { to: one } }
+      two: { type: script, source: scripts/two.sh, depends_on: [one] }
+"""
+TELL = 'echo "told $STROEM_INPUT_TO by $(cat "$STROEM_LIBRARY_DIR/version.txt")"\n'
+USER = """
+libraries: { common: { SOURCE } }
+connections: { here: { type: common.chat, room: lobby } }
+tasks:
+  main: { flow: { say: { action: common.tell, input: { to: Ann, chat: here } } } }
+  all: { flow: { run: { action: common.both } } }
+"""
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
+    done = subprocess.run(
+        ["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def commit(repository: Path, version: str = "1", text: str = LIBRARY) -> str:
+    (repository / "scripts").mkdir(parents=True, exist_ok=True)
+    (repository / ".workflows").mkdir(exist_ok=True)
+    (repository / ".workflows" / "common.yaml").write_text(text)
+    (repository / "scripts" / "tell.sh").write_text(TELL)
+    (repository / "scripts" / "two.sh").write_text("echo two\n")
+    (repository / "version.txt").write_text(version)
+    if not (repository / ".git").exists():
+        git(repository, "init", "--quiet", "--initial-branch=main")
+    git(repository, "add", "-A")
+    git(repository, "commit", "--quiet", "-m", version)
+    return git(repository, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repositories" / "common"
+    commit(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def rules(settings: Any, tmp_path: Path) -> None:
+    """The operator allows what lies in the folder of repositories."""
+    allow(settings, tmp_path)
+
+
+def allow(settings: Any, tmp_path: Path) -> None:
+    from stroem_project.config import Source
+
+    there = tmp_path / "repositories"
+    sources = {"ours": Source("git", url=f"{there}/"), "folders": Source("folder", path=there)}
+    settings.STROEM = replace(settings.STROEM, libraries=sources)
+
+
+def user(folder: Path, source: str, lock: Any = None, text: str = USER) -> Workspace:
+    root = folder / "site"
+    root.mkdir(exist_ok=True)
+    (root / "site.yaml").write_text(text.replace("SOURCE", source))
+    if lock is not None:
+        (root / "libraries.lock").write_text(json.dumps(lock))
+    return import_folder("site", root, keeps=True)
+
+
+def errors(found: Workspace) -> list[str]:
+    return [one["message"] for one in found.problems if one["severity"] == "error"]
+
+
+def run(tmp_path: Path, task: str = "main") -> str:
+    job = start(Workspace.objects.get(name="site"), task)
+    with local_worker(tmp_path) as worker:
+        worker.carry_out()
+    assert fresh(job).status == "completed", step_of(job, "say").error
+    return log_of(job)
+
+
+@pytest.mark.parametrize("kind", ["url", "path"])
+def test_an_action_of_a_library_runs_with_its_files(
+    tmp_path: Path, repository: Path, kind: str
+) -> None:
+    found = user(tmp_path, f"{kind}: {repository}")
+    assert errors(found) == []
+    assert [one["message"] for one in found.problems] == [
+        "'secrets' of library 'common' is not imported: a workspace has its own"
+    ]
+    assert "told Ann by 1" in run(tmp_path)
+    assert found.current is not None
+    library = definition_of(found.current.pk).libraries["common"]
+    assert (library.commit == "") == (kind == "path") and len(library.tree) == 64
+
+
+def test_tasks_with_inline_steps_come_along(tmp_path: Path, repository: Path) -> None:
+    user(tmp_path, f"url: {repository}")
+    job = start(Workspace.objects.get(name="site"), "all")
+    with local_worker(tmp_path) as worker:
+        assert worker.carry_out() == 2
+    child = type(job).objects.get(parent_job_id=job.id)
+    assert child.task_name == "common.twice" and child.status == "completed"
+    assert "told one by 1" in log_of(child) and "two" in log_of(child)
+
+
+def test_a_library_stays_at_its_commit_until_it_is_refreshed(
+    tmp_path: Path, repository: Path
+) -> None:
+    first = git(repository, "rev-parse", "HEAD")
+    user(tmp_path, f"url: {repository}, ref: main")
+    second = commit(repository, "2")
+    site = user(tmp_path, f"url: {repository}, ref: main")
+    assert Library.objects.get().commit == first and Revision.objects.count() == 1
+    assert pins.refresh(site, ["common"], by="ann") == ["common"]
+    site = user(tmp_path, f"url: {repository}, ref: main")
+    row = Library.objects.get()
+    assert (row.commit, row.pinned_by, row.is_due) == (second, "ann", False)
+    assert Revision.objects.count() == 2 and "told Ann by 2" in run(tmp_path)
+
+
+def test_a_refresh_that_fails_keeps_the_pin_and_says_so(tmp_path: Path, repository: Path) -> None:
+    site = user(tmp_path, f"url: {repository}")
+    os.rename(repository, repository.parent / "gone")
+    assert errors(user(tmp_path, f"url: {repository}")) == []  # nobody is asked
+    pins.refresh(site, [], by="ann")
+    found = user(tmp_path, f"url: {repository}")
+    assert errors(found) == []
+    assert any("Library 'common' stays at" in one["message"] for one in found.problems)
+    assert not Library.objects.get().is_due and "told Ann by 1" in run(tmp_path)
+
+
+def lock_of(repository: Path, tree: str | None = None) -> dict[str, Any]:
+    from apps.workspaces.sources.git import GitSource, read_git
+
+    found = read_git(GitSource(str(repository), is_local=True))
+    pin = {"address": str(repository), "ref": "", "commit": found.label}
+    return {"common": pin | {"tree": tree or found.digest}}
+
+
+def test_a_lock_file_pins_the_commit(tmp_path: Path, repository: Path) -> None:
+    locked = lock_of(repository)
+    commit(repository, "2")
+    site = user(tmp_path, f"url: {repository}", locked)
+    assert errors(site) == [] and "told Ann by 1" in run(tmp_path)
+    assert Library.objects.get().pinned_by == "libraries.lock"
+    with pytest.raises(Conflict, match=r"pinned by libraries\.lock"):
+        pins.refresh(site, ["common"], by="ann")
+    with pytest.raises(NotFound, match="no library 'other'"):
+        pins.refresh(site, ["other"], by="ann")
+
+
+def test_files_that_are_not_the_pinned_ones_are_refused(tmp_path: Path, repository: Path) -> None:
+    good = user(tmp_path, f"url: {repository}")
+    (message,) = errors(user(tmp_path, f"url: {repository}", lock_of(repository, "a" * 64)))
+    assert "its files are not those that were pinned" in message and "aaaaaaaaaaaa" in message
+    assert Workspace.objects.get().current_id == good.current_id
+
+
+def test_a_changed_folder_is_refused_by_its_pin(tmp_path: Path, repository: Path) -> None:
+    tree = definition_of(user(tmp_path, f"path: {repository}").current_id or 0)
+    pin = {"address": str(repository), "ref": "", "commit": ""}
+    locked = {"common": pin | {"tree": tree.libraries["common"].tree}}
+    assert errors(user(tmp_path, f"path: {repository}", locked)) == []
+    Library.objects.all().delete()
+    (repository / "version.txt").write_text("changed")
+    (message,) = errors(user(tmp_path, f"path: {repository}", locked))
+    assert "not those that were pinned" in message
+
+
+def test_stored_files_are_checked_too(tmp_path: Path, repository: Path) -> None:
+    user(tmp_path, f"url: {repository}")
+    Library.objects.update(tree="b" * 64)
+    (message,) = errors(user(tmp_path, f"url: {repository}"))
+    assert "not those that were pinned" in message
+
+
+@pytest.mark.parametrize(
+    ("lock", "told"),
+    [
+        ({}, "libraries.lock has no pin for it"),
+        ([], "is not a lock file"),
+        ({"common": {"address": "x"}}, "is not a lock file"),
+        (
+            {"common": {"address": "https://a", "ref": "", "commit": "", "tree": "c" * 64}},
+            "has a pin for https://a, and the files name another source",
+        ),
+    ],
+)
+def test_a_lock_file_that_does_not_fit_is_refused(
+    tmp_path: Path, repository: Path, lock: Any, told: str
+) -> None:
+    (message,) = errors(user(tmp_path, f"url: {repository}", lock))
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "path: /etc",
+        "url: https://10.0.0.1/x.git",
+        "url: /etc",
+        "url: REPOS/../../etc",
+        "path: ../..",
+    ],
+)
+def test_files_of_a_workspace_send_the_server_nowhere_that_the_operator_does_not_allow(
+    tmp_path: Path, source: str
+) -> None:
+    source = source.replace("REPOS", str(tmp_path / "repositories"))
+    (message,) = errors(user(tmp_path, source))
+    assert "no entry of `libraries` in the server's settings allows it" in message
+
+
+def test_an_unreachable_library_is_one_clear_error(tmp_path: Path) -> None:
+    (message,) = errors(user(tmp_path, f"url: {tmp_path}/repositories/missing"))
+    assert message.startswith("Library 'common': ")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (USER.replace("common.tell", "common.tlel"), "library 'common' has no action 'tlel'"),
+        (USER + "actions: { common.tell: { type: script, script: x } }", "is defined twice"),
+        (USER.replace("SOURCE", "url: x, path: y"), "needs either 'url'"),
+        (USER.replace("SOURCE", "path: y, ref: main"), "a folder has none"),
+        (USER.replace("to: Ann, ", ""), "'to'"),
+    ],
+)
+def test_mistakes_with_libraries_are_errors_of_the_workspace(
+    tmp_path: Path, repository: Path, text: str, told: str
+) -> None:
+    found = user(tmp_path, f"url: {repository}", text=text).problems
+    assert any(told in one["message"] for one in found), found
+
+
+def test_mistakes_in_a_library_name_its_file(tmp_path: Path, repository: Path) -> None:
+    commit(repository, "2", LIBRARY + "  odd: { flow: { a: { action: other.work } } }\n")
+    found = user(tmp_path, f"url: {repository}")
+    (error,) = [one for one in found.problems if one["severity"] == "error"]
+    assert error["file"] == ".libraries/common/.workflows/common.yaml" and error["line"] == 15
+    assert "a library may use only what it defines itself" in error["message"]
+
+
+def test_hostile_links_of_a_library_lead_nowhere(tmp_path: Path, repository: Path) -> None:
+    (repository / "out").symlink_to("/etc/passwd")
+    (repository / "up").symlink_to("../../site.yaml")
+    (repository / "in").symlink_to("version.txt")
+    commit(repository, "2")
+    found = user(tmp_path, f"url: {repository}")
+    left_out = {one["file"] for one in found.problems if one["code"] == "left_out"}
+    assert left_out == {".libraries/common/out", ".libraries/common/up"}
+    assert "told Ann by 2" in run(tmp_path)
+
+
+def test_the_folder_of_libraries_belongs_to_the_platform(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "site" / ".libraries" / "common").mkdir(parents=True)
+    (tmp_path / "site" / ".libraries" / "common" / "x.yaml").write_text("actions: {}")
+    (message,) = errors(user(tmp_path, f"url: {repository}"))
+    assert "is for the files of libraries" in message
+
+
+def test_a_library_that_is_no_longer_named_goes(tmp_path: Path, repository: Path) -> None:
+    user(tmp_path, f"url: {repository}")
+    user(tmp_path, "", text="tasks: {}")
+    assert not Library.objects.exists()
