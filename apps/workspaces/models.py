@@ -7,19 +7,12 @@ from typing import Self
 
 from django.db import models
 
-from apps.accounts.grants import Person, visible
-from apps.accounts.models import Role
-
 FAILED = models.Q(problems__contains=[{"severity": "error"}]) | models.Q(
     quarantined_at__isnull=False
 )
 
 
 class WorkspaceQuerySet(models.QuerySet["Workspace"]):
-    def visible_to(self, user: Person, needed: Role = Role.VIEWER) -> Self:
-        """Only workspaces on which `user` has the role `needed` or a wider one."""
-        return self.filter(visible(user, "name", needed))
-
     def failing(self) -> Self:
         """Those whose newest state failed to load, by name."""
         return self.filter(FAILED).order_by("name")
@@ -147,6 +140,22 @@ class Revision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace.name}@{self.digest[:12]}"
+
+
+class TaskList(models.Model):
+    """The tasks of a workspace's files, now and before, as rights on them are decided: a task that
+    has left the files keeps its folder and whom they kept it to."""
+
+    workspace = models.OneToOneField(
+        Workspace, on_delete=models.CASCADE, primary_key=True, related_name="task_list"
+    )
+    tasks = models.JSONField(
+        default=dict, help_text="By name: [folder, access]; the workspace itself without a name"
+    )
+    is_kept = models.BooleanField(default=False, help_text="The files keep some rights to some")
+
+    def __str__(self) -> str:
+        return f"tasks of {self.workspace_id}"
 
 
 class Secret(models.Model):

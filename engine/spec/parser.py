@@ -24,6 +24,7 @@ from engine.spec import (
     settling,
     torc,
 )
+from engine.spec.access import read_shared_access
 from engine.spec.actions import read_action
 from engine.spec.agents import read_shared_limits
 from engine.spec.connections import read_connection, read_connection_type, read_mcp_server
@@ -55,6 +56,7 @@ _SINGULAR = {
     "mcp_servers": "MCP server",
     "slurm_schedulers": "Slurm scheduler",
     "settings": "Setting",
+    "access": "Access",
     "job_ends": "Export of the ends of task",
 }
 _CHECKS = (
@@ -325,6 +327,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         exports=Exports(
             {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")}
         ),
+        access={name: read_shared_access(name, entry) for name, _, entry in entries("access")},
     )
 
 
