@@ -19,7 +19,7 @@ from apps.jobs.models import Job, Step
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
-from apps.workspaces.rights import insist, sight_of, workspaces_of
+from apps.workspaces.rights import NO_SUBSCRIPTIONS, insist, sight_of, workspaces_of
 from engine.errors import NotFound
 from engine.rights import Right, Rights
 
@@ -139,15 +139,24 @@ def stored_secrets(row: Workspace) -> QuerySet[Secret]:
     return Secret.objects.filter(workspace=row).order_by("name")
 
 
+def subscribable(user: Person, name: str) -> Workspace:
+    """The workspace, if `user` may have others told of its jobs. Raises NotFound,
+    PermissionDenied."""
+    row = workspace(user, name)
+    if not sight_of(user).may_subscribe(name):
+        raise PermissionDenied(NO_SUBSCRIPTIONS)
+    return row
+
+
 def subscriptions(row: Workspace) -> QuerySet[Subscription]:
-    """Those of a workspace that `workspace(..., Right.MANAGE)` returned."""
+    """Those of a workspace that `subscribable` returned."""
     rows = Subscription.objects.filter(workspace=row).select_related("workspace")
     return rows.defer("sealed_secret", "sealed_previous").order_by("name")
 
 
 def subscription(user: Person, owner: str, name: str) -> Subscription:
-    """For administrators of the workspace. Raises NotFound, PermissionDenied."""
-    found = subscriptions(workspace(user, owner, Right.MANAGE)).filter(name=name).first()
+    """For those who may have others told. Raises NotFound, PermissionDenied."""
+    found = subscriptions(subscribable(user, owner)).filter(name=name).first()
     if found is None:
         raise NotFound("Subscription not found")
     return found

@@ -11,7 +11,7 @@ from apps.accounts.models import User
 from apps.workspaces.models import TaskList, Workspace
 from apps.workspaces.rights import Listed, ground_of
 from apps.workspaces.task_lists import WHOLE
-from engine.rights import Holder, Right, Rule, Verdict, decide, explain
+from engine.rights import OF_WORKSPACES, Holder, Right, Rule, Verdict, decide, explain
 
 Verdicts = Mapping[Right, Verdict]
 
@@ -40,7 +40,8 @@ def of_person(person: User, workspaces: Iterable[Workspace]) -> list[TaskVerdict
         tasks = sorted(row.stored or {WHOLE: (None, {})}, key=lambda task: _place(row, task))
         for task in tasks:
             verdicts = explain(rules, who, ground_of(row, task))
-            found.append(TaskVerdicts(row.name, task, _folder(row, task), _alive(person, verdicts)))
+            told = _told(person, task, verdicts)
+            found.append(TaskVerdicts(row.name, task, _folder(row, task), told))
     return found
 
 
@@ -49,7 +50,7 @@ def on_task(workspace: Workspace, task: str) -> list[PersonVerdicts]:
     (row,) = _listed([workspace])
     ground = ground_of(row, task)
     return [
-        PersonVerdicts(person, _alive(person, explain(rules, who, ground)))
+        PersonVerdicts(person, _told(person, task, explain(rules, who, ground)))
         for person, rules, who in _holders()
     ]
 
@@ -65,10 +66,16 @@ def who_has(workspace: Workspace, task: str, right: Right) -> list[User]:
     ]
 
 
-def _alive(person: User, verdicts: Verdicts) -> Verdicts:
+def _told(person: User, task: str, verdicts: Verdicts) -> Verdicts:
+    """Without rights that no task has; nobody may do anything with an account that is off."""
+    shown = {
+        right: verdict
+        for right, verdict in verdicts.items()
+        if not task or right not in OF_WORKSPACES
+    }
     if person.is_active:
-        return verdicts
-    return dict.fromkeys(verdicts, Verdict(False, "the account is switched off"))
+        return shown
+    return dict.fromkeys(shown, Verdict(False, "the account is switched off"))
 
 
 def _listed(workspaces: Iterable[Workspace]) -> list[Listed]:

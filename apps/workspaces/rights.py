@@ -24,6 +24,7 @@ from engine.rights import (
     ALL_RIGHTS,
     NO_ACCESS,
     NO_RIGHTS,
+    OF_VIEWERS,
     Ground,
     Holder,
     Right,
@@ -42,6 +43,10 @@ NO_LOGS = "You may see this job, but not its logs and errors: the right 'logs' i
 NOT_TOLD = (
     "The newest state of the files failed to load; what is wrong is told to those who see the whole"
     " workspace"
+)
+NO_SUBSCRIPTIONS = (
+    "Subscriptions tell others of all jobs, their errors and outputs: they take the right 'manage'"
+    " on the whole workspace, and 'see', 'inputs' and 'logs' on every task"
 )
 REFUSALS = {Right.INPUTS: NO_INPUTS, Right.LOGS: NO_LOGS}
 NOBODY = Holder("")
@@ -102,6 +107,19 @@ class Sight:
         view = self.views.get(workspace)
         return self.is_everything or (view is not None and Right.SEE in _everywhere(view))
 
+    def may_subscribe(self, workspace: str) -> bool:
+        """Whether they may have others told of the workspace's jobs, with errors and outputs."""
+        if self.is_everything:
+            return True
+        view = self.views.get(workspace)
+        return view is not None and Right.MANAGE in view.own and _everywhere(view) >= OF_VIEWERS
+
+    def subscribable(self) -> Q:
+        """A condition for those workspaces."""
+        if self.is_everything:
+            return Q()
+        return Q(pk__in=[view.id for name, view in self.views.items() if self.may_subscribe(name)])
+
     def workspaces(self, right: Right = Right.SEE) -> Q:
         """A condition for workspaces: those with anything to see, or with `right` on the whole."""
         if self.is_everything:
@@ -119,12 +137,27 @@ class Sight:
         of the task."""
         if self.is_everything:
             return Q()
-        whole = [view.id for view in self.views.values() if right in _everywhere(view)]
-        condition = Q(**{f"{workspace}__in": whole}) if whole else NOTHING
+        condition = self._whole(right, workspace)
         for view in self.views.values():
             if right not in _everywhere(view) and (names := _allowed(view, right)):
                 condition |= Q(**{workspace: view.id, f"{task}__in": names})
         return condition
+
+    def _whole(self, right: Right, workspace: str) -> Q:
+        """For the workspaces on all of which they have the right. With a grant on every workspace,
+        these are all but the others, of which there are few or none."""
+        views = self.views.values()
+        others = [view.id for view in views if right not in _everywhere(view)]
+        if self._has_grant_on_all(right):
+            return ~Q(**{f"{workspace}__in": others}) if others else Q()
+        whole = [view.id for view in views if right in _everywhere(view)]
+        return Q(**{f"{workspace}__in": whole}) if whole else NOTHING
+
+    def _has_grant_on_all(self, right: Right) -> bool:
+        return any(
+            rule.workspaces == "*" and rule.is_whole and right in rule.rights and not rule.denies
+            for rule in self.rules
+        )
 
     def named_tasks(
         self, right: Right = Right.SEE, *, workspace: str = "workspace", task: str = "task_name"

@@ -43,8 +43,7 @@ def page(request: HttpRequest) -> HttpResponse:
     if not request.user.is_superuser:
         raise PermissionDenied
     given = {
-        name: request.GET.get(name, "").replace("\x00", "").strip()
-        for name in ("person", "workspace", "task", "q")
+        name: request.GET.get(name, "").strip() for name in ("person", "workspace", "task", "q")
     }
     context = {
         **admin.site.each_context(request),

@@ -14,6 +14,7 @@ from engine.rights import Right
 class Needs(NamedTuple):
     right: Right
     on_task: bool = True
+    beside: tuple[Right, ...] = ()  # which it takes as well
 
 
 # Anybody, also without signing in; who has signed in; superusers; not even they: there is no such page.
@@ -24,6 +25,7 @@ Who = str | Needs
 SEE, RUN = Needs(Right.SEE), Needs(Right.RUN)
 LOGS, INPUTS = Needs(Right.LOGS), Needs(Right.INPUTS)
 SECRETS, MANAGE = Needs(Right.SECRETS, on_task=False), Needs(Right.MANAGE, on_task=False)
+SUBSCRIBE = Needs(Right.MANAGE, False, (Right.SEE, Right.INPUTS, Right.LOGS))
 JOB = "admin/jobs/job/<uuid:job_id>/"
 
 
@@ -85,9 +87,9 @@ TABLE: dict[tuple[str, str], Who] = {
     **model("fleet/worker", PEOPLE, PEOPLE, NOBODY, NOBODY),
     **model("workspaces/workspace", PEOPLE, SEE, NOBODY, NOBODY),
     **model("workspaces/secret", SECRETS, SECRETS, SECRETS, SECRETS),
-    **model("subscriptions/subscription", MANAGE, MANAGE, MANAGE, MANAGE),
-    ("get", "admin/subscriptions/subscription/<int:pk>/edit/"): MANAGE,
-    ("post", "admin/subscriptions/subscription/<int:pk>/act/<str:what>/"): MANAGE,
+    **model("subscriptions/subscription", MANAGE, SUBSCRIBE, SUBSCRIBE, SUBSCRIBE),
+    ("get", "admin/subscriptions/subscription/<int:pk>/edit/"): SUBSCRIBE,
+    ("post", "admin/subscriptions/subscription/<int:pk>/act/<str:what>/"): SUBSCRIBE,
     **model("triggers/trigger", PEOPLE, SEE, NOBODY, NOBODY),
     ("post", "admin/triggers/trigger/<int:pk>/act/<str:what>/"): RUN,
     **model("jobs/job", PEOPLE, SEE, NOBODY, NOBODY),

@@ -166,7 +166,7 @@ def test_a_page_opens_for_those_who_have_its_right_and_for_nobody_else(
             look(callers.all_but(who.right), row, opens=False, who=f"all but {who.right}")
             if who.on_task and row[1].split("/")[1:3] != ["workspaces", "workspace"]:
                 look(everything_but_main, row, opens=False, who="denied on the task")
-            look(callers.having(who.right), row, opens=True, who=f"only {who.right}")
+            look(callers.having(who.right, *who.beside), row, opens=True, who=f"only {who}")
         else:
             look(stranger, row, opens=who in (EVERYBODY, PEOPLE), who="stranger")
             look(root, row, opens=who != NOBODY, who="superuser")

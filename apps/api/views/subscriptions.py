@@ -21,20 +21,19 @@ from apps.api.shapes.subscriptions import (
 from apps.api.views.base import PAGE, ApiView
 from apps.subscriptions import services
 from apps.subscriptions.services import Wanted
-from engine.rights import Right
 
 
 class SubscriptionsView(ApiView):
     @extend_schema(responses=SubscriptionShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace, Right.MANAGE)
+        row = scope.subscribable(request.user, workspace)
         return answer_list(SubscriptionShape, scope.subscriptions(row))
 
     @extend_schema(
         request=CreateRequest, responses={200: NewSecretShape, 404: ErrorShape, 409: ErrorShape}
     )
     def post(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace, Right.MANAGE)
+        row = scope.subscribable(request.user, workspace)
         given = checked(CreateRequest, request)
         wanted = Wanted(given["url"], given["events"], given["with_output"])
         by = signed_in(request.user).email

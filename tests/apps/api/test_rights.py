@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from apps.accounts import tokens
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.agents.models import Spending
+from apps.api import sockets
 from apps.api.mcp.tools import Toolbox
 from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job, Step
@@ -85,9 +88,11 @@ def insider() -> User:
 
 @pytest.mark.parametrize("make", [outsider, insider])
 def test_a_task_that_somebody_must_not_see_is_in_no_list(place: Place, make: Any) -> None:
-    Spending.objects.create(
-        day="2026-11-30", workspace="shop", task_name="release", provider="p", answers=1
-    )
+    for task in ("release", "open"):
+        Spending.objects.create(
+            day=timezone.now().date(), workspace="shop", task_name=task, provider="p",
+            **dict.fromkeys(("answers", "unpriced", "tokens_in", "tokens_out", "cached", "cost"), 1),
+        )  # fmt: skip
     client = client_of(make())
     for path in (
         "/api/jobs", "/api/jobs?workspace=shop", "/api/jobs?search=rel", "/api/tasks", "/api/triggers",
@@ -223,6 +228,18 @@ def test_logs_that_somebody_must_not_see_are_refused_not_empty(place: Place) -> 
         told = Toolbox(granted(Right.SEE)).begin(name, {"job_id": str(place.open.pk)})
         assert "right 'logs' is missing" in told.text  # type: ignore[union-attr]
         assert "canary-error" not in told.text  # type: ignore[union-attr]
+
+
+def test_the_socket_of_a_log_is_refused_in_the_same_words(place: Place) -> None:
+    for person, status, words in (
+        (granted(Right.SEE), 403, NO_LOGS),
+        (outsider(), 404, "Job not found"),
+        (user(), 404, "Job not found"),
+    ):
+        token = tokens.issue_access(person, timezone.now())
+        with pytest.raises(sockets._Refused, match=words) as refused:
+            sockets._admit(sockets.Ticket(token, str(place.release.pk), True))
+        assert refused.value.code == status
 
 
 def test_an_etag_of_somebody_who_sees_less_is_another_one(place: Place) -> None:
