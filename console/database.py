@@ -15,8 +15,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet, TextField, Value
 from django.db.models.functions import Now, NullIf
 
-from apps.accounts.grants import allows, role_on
-from apps.accounts.models import Role, User
+from apps.accounts.models import User
 from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
@@ -38,11 +37,13 @@ from apps.workspaces import connections
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Secret, Workspace
 from apps.workspaces.refreshing.rounds import refresh
+from apps.workspaces.rights import sight_of
 from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
 from console.database_files import Files
 from engine.errors import Conflict, InputError, NotFound
 from engine.lifecycle import FiringStatus
+from engine.rights import Right
 from engine.spec.model import Workspace as Definition
 from engine.spec.problems import did_you_mean
 
@@ -140,13 +141,13 @@ class Database(Files):
 
     def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
         _check_names(workspace, None)
-        user = _operator(email, workspace)
-        by = user.email if user else "operator"
         row = Trigger.objects.filter(workspace__name=workspace, name=name).first()
         if row is None:
             names = Trigger.objects.filter(workspace__name=workspace).values_list("name", flat=True)
             hint = did_you_mean(name, names)
             raise NotFound(f"Workspace '{workspace}' has no trigger '{name}'{hint}")
+        user = _operator(email, workspace, row.task)
+        by = user.email if user else "operator"
         if what == "fire":
             found = triggers.fire_by_hand(row.pk, user=user, by=by)
             if found.job_id is None and found.status != FiringStatus.WAITING:
@@ -172,7 +173,7 @@ class Database(Files):
         from console import database_states
 
         workspace_id = _owner_of_state(workspace, task)
-        user = _operator(email, workspace, Role.OPERATOR if task else Role.ADMIN)
+        user = _operator(email, workspace, task, Right.RUN if task else Right.MANAGE)
         by = user.email if user else "operator"
         return database_states.restore(workspace_id, task, version, by)
 
@@ -217,7 +218,7 @@ class Database(Files):
         source: str,
         email: str | None = None,
     ) -> UUID:
-        user = _operator(email, workspace)
+        user = _operator(email, workspace, task)
         by = {"source_id": source} if user is None else {"user": user}
         try:
             return services.start_job(workspace, task, given, source_type="user", **by).pk
@@ -226,14 +227,14 @@ class Database(Files):
             raise
 
     def cancel(self, job_id: UUID, email: str | None = None) -> None:
-        user = _operator(email, _workspace_of(job_id))
+        user = _operator(email, *_task_of(job_id))
         services.cancel_job(job_id, actor=user.email if user else "operator")
 
     def rerun(self, job_id: UUID, email: str | None) -> UUID:
-        return services.rerun_job(job_id, actor=_operator(email, _workspace_of(job_id))).pk
+        return services.rerun_job(job_id, actor=_operator(email, *_task_of(job_id))).pk
 
     def restart_failed(self, job_id: UUID, email: str | None) -> None:
-        user = _operator(email, _workspace_of(job_id))
+        user = _operator(email, *_task_of(job_id))
         restarts.restart_failed(job_id, actor=user.email if user else "operator")
 
     def person(self, email: str | None) -> str:
@@ -348,12 +349,15 @@ def _person(email: str) -> User:
     return user
 
 
-def _operator(email: str | None, workspace: str, needed: Role = Role.OPERATOR) -> User | None:
+def _operator(
+    email: str | None, workspace: str, task: str, needed: Right = Right.RUN
+) -> User | None:
     if email is None:
         return None
     user = _person(email)
-    if not allows(role_on(user, workspace), needed):
-        raise InputError({"as": f"--as: {user.email} is not an {needed} of {workspace}"})
+    if needed not in sight_of(user).on(workspace, task):
+        what = f"task '{task}' of {workspace}" if task else workspace
+        raise InputError({"as": f"--as: {user.email} lacks the right '{needed}' on {what}"})
     return user
 
 
@@ -370,8 +374,9 @@ def _request(row: Any) -> port.RequestLine:
     )  # fmt: skip
 
 
-def _workspace_of(job_id: UUID) -> str:
-    return Job.objects.select_related("workspace").get(pk=job_id).workspace.name
+def _task_of(job_id: UUID) -> tuple[str, str]:
+    job = Job.objects.select_related("workspace").get(pk=job_id)
+    return job.workspace.name, job.task_name
 
 
 def _check_names(workspace: str | None, task: str | None, said: str = "") -> None:

@@ -28,6 +28,7 @@ class Follower:
     _shown: dict[int, str] = field(default_factory=dict)
     _shown_actions: set[int] = field(default_factory=set)
     _cursor: str = BEGINNING
+    _is_told: bool = False  # that something is hidden
 
     def follow(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Show everything until the job and all that it set off have ended, or `is_stopped` says
@@ -48,6 +49,9 @@ class Follower:
         for relative in news.relatives:
             if relative.id not in self._labels:
                 self._labels[relative.id] = self._label(relative)
+        if news.hidden and not self._is_told:
+            self._is_told = True
+            self.screen.line(f"{news.hidden}.")
         return news
 
     def _label(self, job: Relative) -> str:
@@ -110,7 +114,7 @@ def _note(status: str, seconds: float) -> str:
 def show_result(platform: Platform, job_id: UUID, task: str, screen: Screen) -> JobResult:
     """Show, as the last line, how the job or its last retry ended."""
     result = platform.result(job_id)
-    screen.state(task, result.status, error=result.error)
+    screen.state(task, result.status, error=result.error or "\n".join(result.hidden))
     screen.close()
     return result
 
@@ -118,9 +122,10 @@ def show_result(platform: Platform, job_id: UUID, task: str, screen: Screen) -> 
 def answer(platform: Platform, result: JobResult) -> dict[str, Any]:
     """The JSON that `run --json` prints."""
     steps = platform.step_results(result.job_id)
-    return {
+    said = {
         "job_id": str(result.job_id),
         "status": result.status,
         "output": result.output,
         "steps": {name: asdict(step) for name, step in steps.items()},
     }
+    return {**said, "hidden": list(result.hidden)} if result.hidden else said

@@ -148,6 +148,7 @@ class JobResult:
     status: str
     error: str
     output: Any
+    hidden: tuple[str, ...] = ()  # why error or output is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ class News:
     actions: Sequence[ActionNews]
     log: LogPiece
     has_ended: bool
+    hidden: str = ""  # why lines and errors of some jobs are left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ class Remote:
             ],
             port.LogPiece(lines, said["next"], said["has_more"]),
             said["has_ended"],
+            said.get("hidden") or "",
         )  # fmt: skip
 
     def result(self, job_id: UUID) -> port.JobResult:
@@ -168,7 +169,11 @@ class Remote:
         while said["retry_job_id"] is not None:
             said = self._server.get("jobs", said["retry_job_id"], steps="false")
         return port.JobResult(
-            UUID(said["job_id"]), said["status"], said["error"] or "", said["output"]
+            UUID(said["job_id"]),
+            said["status"],
+            said["error"] or "",
+            said["output"],
+            tuple(said.get("hidden", {}).values()),
         )
 
     def step_results(self, job_id: UUID) -> dict[str, port.StepResult]:

@@ -9,7 +9,8 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 SUPERUSER = "stroem_project.theme.is_superuser"
-WORKSPACE_ADMIN = "stroem_project.theme.is_admin_somewhere"
+KEEPS_SECRETS = "stroem_project.theme.keeps_secrets_somewhere"
+MANAGES = "stroem_project.theme.manages_somewhere"
 TEAL = {
     "50": "oklch(98.4% .014 200)",
     "100": "oklch(95.2% .035 205)",
@@ -29,19 +30,30 @@ def is_superuser(request: HttpRequest) -> bool:
     return bool(request.user.is_active and request.user.is_superuser)
 
 
-def is_admin_somewhere(request: HttpRequest) -> bool:
+def keeps_secrets_somewhere(request: HttpRequest) -> bool:
     """Whether the page of secrets has anything for this person. (Settings are read before the
     models can be.)"""
-    from apps.accounts.grants import grants_of, signed_in
-    from apps.accounts.models import Role
+    from apps.accounts.grants import gives_somewhere, signed_in
+    from engine.rights import Right
 
-    if is_superuser(request):
-        return True
-    return any(role == Role.ADMIN for _, role in grants_of(signed_in(request.user)))
+    return gives_somewhere(signed_in(request.user), Right.SECRETS)
+
+
+def manages_somewhere(request: HttpRequest) -> bool:
+    """The same for the page of subscriptions."""
+    from apps.accounts.grants import gives_somewhere, signed_in
+    from engine.rights import Right
+
+    return gives_somewhere(signed_in(request.user), Right.MANAGE)
 
 
 def item(title: str, icon: str, link: str, **more: Any) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": reverse_lazy(link), **more}
+
+
+def _address(model: str) -> str:
+    """Of the list of a model, or of a page of its own."""
+    return f"admin:{model}_changelist" if "_" in model else model
 
 
 UNFOLD: dict[str, Any] = {
@@ -96,18 +108,14 @@ UNFOLD: dict[str, Any] = {
                 "title": "Settings",
                 "separator": True,
                 "items": [
-                    item(title, icon, f"admin:{model}_changelist", permission=permission)
+                    item(title, icon, _address(model), permission=permission)
                     for title, icon, model, permission in (
-                        ("Secrets", "key", "workspaces_secret", WORKSPACE_ADMIN),
-                        (
-                            "Subscriptions",
-                            "outgoing_mail",
-                            "subscriptions_subscription",
-                            WORKSPACE_ADMIN,
-                        ),
+                        ("Secrets", "key", "workspaces_secret", KEEPS_SECRETS),
+                        ("Subscriptions", "outgoing_mail", "subscriptions_subscription", MANAGES),
                         ("Users", "person", "accounts_user", SUPERUSER),
                         ("Groups", "group", "auth_group", SUPERUSER),
                         ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),
+                        ("Rights", "policy", "rights", SUPERUSER),
                         ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
                         ("Connected agents", "smart_toy", "accounts_connectedagent", SUPERUSER),

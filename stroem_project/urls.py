@@ -18,6 +18,7 @@ urlpatterns = [
     path("", include("apps.artifacts.state.urls")),
     path("", include("apps.artifacts.urls")),
     path("", include("apps.triggers.urls")),
+    path("", include("apps.workspaces.urls")),
     path("approvals/link/<str:token>", open_link),
     path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
     path("worker/artifacts", parcel),

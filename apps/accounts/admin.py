@@ -4,6 +4,7 @@ any."""
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
@@ -14,20 +15,29 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
 
 from apps.accounts import connected, tokens
-from apps.accounts.models import ApiToken, ConnectedAgent, User, WorkspaceGrant
+from apps.accounts.models import ApiToken, ConnectedAgent, Role, User, WorkspaceGrant
 from apps.adminkit import generic
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
+from engine.rights import EVERYTHING, MEANINGS, OF_ROLES
 
 PATTERNS = (
     "The name of a workspace; * stands for any characters. For example, data-* matches data-eu and"
     " data-us, and * alone matches every workspace, also those to come."
+)
+TASKS = (
+    "Only tasks whose folder and name match, such as deploy/*, deploy/release or *backup; * alone"
+    " means all of them and the workspace itself, with its secrets and subscriptions."
+)
+RIGHTS_OF = (
+    "Of a custom grant: what it gives, beside seeing the task. Of a denial: what it takes away;"
+    " nothing chosen, or 'see', takes everything away."
 )
 NO_MEMBERS = "None yet. Groups are chosen on the page of a user."
 
@@ -43,17 +53,28 @@ class SuperusersOnly:
 
 
 class GrantForm(generic.ModelForm[WorkspaceGrant]):
-    """Explains the pattern, and shows which workspaces it matches as it is typed."""
+    """Explains the patterns, and shows what they match as they are typed."""
+
+    rights = forms.MultipleChoiceField(
+        choices=[(str(right), f"{right}: {words}") for right, words in MEANINGS.items()],
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget(),
+        help_text=RIGHTS_OF,
+    )
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         pattern = self.fields["pattern"]
         pattern.help_text = PATTERNS
         pattern.widget.attrs["data-preview"] = reverse_lazy("admin:workspaces_workspace_matching")
+        tasks = self.fields["tasks"]
+        tasks.required = False
+        tasks.help_text = TASKS
+        tasks.widget.attrs["data-preview"] = reverse_lazy("rights_matching")
 
     class Meta:
         model = WorkspaceGrant
-        fields = ("pattern", "role", "user", "group")
+        fields = ("pattern", "tasks", "role", "rights", "user", "group")
 
     class Media:
         js = ("adminkit/preview.js",)
@@ -63,6 +84,13 @@ class GrantForm(generic.ModelForm[WorkspaceGrant]):
         holders = [cleaned.get(name) for name in ("user", "group") if name in self.fields]
         if len(holders) == 2 and (holders[0] is None) == (holders[1] is None):
             raise ValidationError("Choose a user or a group: exactly one of them holds the grant.")
+        cleaned["tasks"] = (cleaned.get("tasks") or "").strip() or EVERYTHING
+        role, rights = cleaned.get("role"), cleaned.get("rights")
+        if role == Role.CUSTOM and not rights:
+            self.add_error("rights", "A custom grant gives the rights chosen here: choose some.")
+        if role in OF_ROLES and rights:
+            said = f"The role {role} has its own rights: choose none, or the role custom or deny."
+            self.add_error("rights", said)
         return cleaned
 
 
@@ -70,7 +98,7 @@ class GrantInline(SuperusersOnly, generic.StackedInline[WorkspaceGrant, User | G
     model = WorkspaceGrant
     form = GrantForm
     extra = 0
-    fields = ("pattern", "role")
+    fields = ("pattern", "tasks", "role", "rights")
 
 
 @admin.register(User)
@@ -97,8 +125,10 @@ class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
         return badge("completed", "active") if row.is_active else badge("cancelled", "off")
 
     @admin.display(description="rights", ordering="is_superuser")
-    def rights(self, row: User) -> SafeString | str:
-        return badge("ready", "superuser") if row.is_superuser else "by grants"
+    def rights(self, row: User) -> SafeString:
+        words = badge("ready", "superuser") if row.is_superuser else "by grants"
+        address = f"{reverse('rights')}?{urlencode({'person': row.email})}"
+        return format_html('<a href="{}">{}</a>', address, words)
 
     @admin.display(description="last sign-in", ordering="last_login")
     def seen(self, row: User) -> SafeString | str:
@@ -141,11 +171,15 @@ class GroupAdmin(SuperusersOnly, generic.GroupAdmin):
 @admin.register(WorkspaceGrant)
 class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
     form = GrantForm
-    list_display = ("pattern", "role", "user", "group")
+    list_display = ("pattern", "tasks", "role", "chosen", "user", "group")
     list_filter = ("role",)
     list_select_related = ("user", "group")
     search_fields = ("pattern", "user__email", "group__name")
     autocomplete_fields = ("user", "group")
+
+    @admin.display(description="rights")
+    def chosen(self, row: WorkspaceGrant) -> str:
+        return ", ".join(row.rights) or ("everything" if row.role == Role.DENY else "of the role")
 
 
 class KeyForm(generic.ModelForm[ApiToken]):

@@ -1,19 +1,22 @@
-"""Roles on workspaces, granted by name pattern. The widest role wins; nothing is allowed by
-default."""
+"""Who holds which grants. What they lead to on a workspace or task is decided in
+`apps.workspaces.rights`."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 
 from apps.accounts.models import Role, User, WorkspaceGrant
+from engine.rights import ALL_RIGHTS, OF_ROLES, Holder, Right, Rights, Rule
 
-RANK = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 Person = User | AnonymousUser
 NOTHING = Q(pk__in=())
+_COLUMNS = (
+    "pk", "pattern", "tasks", "role", "rights", "user__email", "group__name", "user_id", "group_id",
+)  # fmt: skip
 
 
 def signed_in(user: Person) -> User:
@@ -22,71 +25,59 @@ def signed_in(user: Person) -> User:
     return user
 
 
-def grants_of(user: User) -> tuple[tuple[str, Role], ...]:
-    """The (pattern, role) pairs of `user` and their groups; read once per user object."""
-    known: tuple[tuple[str, Role], ...] | None = getattr(user, "_stroem_grants", None)
+def grants_of(user: User) -> tuple[Rule, ...]:
+    """The grants of `user` and their groups; read once per user object."""
+    known: tuple[Rule, ...] | None = getattr(user, "_stroem_grants", None)
     if known is None:
         rows = WorkspaceGrant.objects.filter(Q(user=user.pk) | Q(group__in=_groups(user)))
-        known = tuple(
-            (pattern, Role(role)) for pattern, role in rows.values_list("pattern", "role")
-        )
+        known = tuple(rule for rule, _, _ in _rules(rows))
         setattr(user, "_stroem_grants", known)  # noqa: B010  (our own attribute on Django's class)
+    return known
+
+
+def all_grants() -> list[tuple[Rule, int | None, int | None]]:
+    """Every grant with the id of its user or of its group."""
+    return _rules(WorkspaceGrant.objects.all())
+
+
+def _rules(rows: Any) -> list[tuple[Rule, int | None, int | None]]:
+    return [
+        (
+            Rule(pk, pattern, rights_of(role, rights), tasks, role == Role.DENY, held_by),
+            user_id,
+            group_id,
+        )
+        for pk, pattern, tasks, role, rights, email, group, user_id, group_id in (
+            rows.order_by("pk").values_list(*_COLUMNS)
+        )
+        for held_by in (email or f"the group {group}",)
+    ]
+
+
+def rights_of(role: str, chosen: Iterable[str]) -> Rights:
+    """What a grant with this role gives, or takes away. Whatever it gives, it shows as well."""
+    rights = frozenset(map(Right, chosen))
+    if role == Role.DENY:
+        return rights or ALL_RIGHTS
+    return OF_ROLES.get(role) or rights | {Right.SEE}
+
+
+def gives_somewhere(user: User, right: Right) -> bool:
+    """Whether a grant gives this right anywhere: for menus and buttons, never to decide."""
+    return user.is_superuser or any(
+        right in rule.rights and not rule.denies for rule in grants_of(user)
+    )
+
+
+def holder(user: User) -> Holder:
+    """`user` as `access:` in files knows them; reads their groups once per user object."""
+    known: Holder | None = getattr(user, "_stroem_holder", None)
+    if known is None:
+        names = frozenset(user.groups.values_list("name", flat=True))
+        known = Holder(user.email.lower(), names, user.is_superuser)
+        setattr(user, "_stroem_holder", known)  # noqa: B010  (our own attribute on Django's class)
     return known
 
 
 def _groups(user: User) -> Any:
     return User.groups.through.objects.filter(user_id=user.pk).values("group_id")
-
-
-def role_on(user: Person, workspace: str) -> Role | None:
-    """The widest role of `user` on this workspace; None if the user must not see it."""
-    if not user.is_authenticated or not user.is_active:
-        return None
-    if user.is_superuser:
-        return Role.ADMIN
-    roles = [role for pattern, role in grants_of(user) if matches(pattern, workspace)]
-    return max(roles, key=RANK.__getitem__, default=None)
-
-
-def matches(pattern: str, workspace: str) -> bool:
-    return re.fullmatch(expression(pattern), workspace) is not None
-
-
-def holders_of(workspace: str) -> Q:
-    """A condition for users who have a role on this workspace."""
-    rows = WorkspaceGrant.objects.values_list("pattern", "user", "group")
-    fitting = [row for row in rows if matches(row[0], workspace)]
-    return (
-        Q(is_superuser=True)
-        | Q(pk__in={user for _, user, _ in fitting if user is not None})
-        | Q(groups__in={group for _, _, group in fitting if group is not None})
-    )
-
-
-def allows(role: Role | None, needed: Role) -> bool:
-    return role is not None and RANK[role] >= RANK[needed]
-
-
-def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
-    """A condition for rows whose `field` names a workspace on which `user` has the role `needed` or
-    a wider one."""
-    if not user.is_authenticated or not user.is_active:
-        return NOTHING
-    if user.is_superuser:
-        return Q()
-    patterns = {pattern for pattern, role in grants_of(user) if RANK[role] >= RANK[needed]}
-    if "*" in patterns:
-        return Q()
-    condition = NOTHING
-    for pattern in sorted(patterns):
-        condition |= Q(**{f"{field}__regex": f"^(?:{expression(pattern)})$"})
-    return condition
-
-
-def expression(pattern: str) -> str:
-    """A regular expression that Python and PostgreSQL read alike; `*` matches anything."""
-    return "".join(".*" if letter == "*" else _literal(letter) for letter in pattern)
-
-
-def _literal(letter: str) -> str:
-    return letter if letter.isalnum() or letter in "_-" else f"\\{letter}"

@@ -6,10 +6,12 @@ import hashlib
 from typing import ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, Group
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
 from apps.accounts.querysets import UserManager
+from engine.rights import EVERYTHING, OF_ROLES, Right
 
 
 class User(AbstractUser):
@@ -64,14 +66,24 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer: reads jobs and logs"
     OPERATOR = "operator", "Operator: starts, cancels and re-runs"
     ADMIN = "admin", "Admin: also manages secrets and refreshes the workspace"
+    CUSTOM = "custom", "Custom: the rights chosen below"
+    DENY = "deny", "Deny: takes away the rights chosen below, or all; wins over every grant"
 
 
 class WorkspaceGrant(models.Model):
-    """A role for one user or group on all workspaces whose name matches `pattern` (wildcard
-    `*`)."""
+    """A role for one user or group on all workspaces whose name matches `pattern` (wildcard `*`),
+    or only on the tasks there whose folder and name match `tasks`."""
 
     pattern = models.CharField(max_length=200)
+    tasks = models.CharField(max_length=400, default=EVERYTHING, db_default=EVERYTHING)
     role = models.CharField(max_length=20, choices=Role)
+    rights = ArrayField(
+        models.CharField(max_length=10, choices=[(str(right), str(right)) for right in Right]),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Of a custom grant, or of a denial",
+    )
     user = models.ForeignKey(
         User, null=True, blank=True, on_delete=models.CASCADE, related_name="grants"
     )
@@ -85,11 +97,19 @@ class WorkspaceGrant(models.Model):
                 name="accounts_grant_one_holder",
                 condition=models.Q(user__isnull=False, group__isnull=True)
                 | models.Q(user__isnull=True, group__isnull=False),
-            )
+            ),
+            models.CheckConstraint(
+                name="accounts_grant_rights",
+                condition=models.Q(role=Role.CUSTOM.value, rights__len__gt=0)
+                | models.Q(role=Role.DENY.value)
+                | models.Q(role__in=sorted(OF_ROLES), rights__len=0),
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.user or self.group}: {self.role} on {self.pattern}"
+        where = self.pattern if self.tasks == EVERYTHING else f"{self.pattern}: {self.tasks}"
+        chosen = f" ({', '.join(self.rights)})" if self.rights else ""
+        return f"{self.user or self.group}: {self.role}{chosen} on {where}"
 
 
 class RefreshToken(models.Model):

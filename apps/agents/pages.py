@@ -12,13 +12,14 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils import timezone
 
-from apps.accounts.grants import visible
 from apps.adminkit.charts import Bars, Series
 from apps.agents import spending, transcripts
 from apps.agents.spending import Costs
 from apps.agents.transcripts import BRIEF, WHOLE
 from apps.jobs.models import Step
 from apps.jobs.pages.job import found
+from apps.workspaces.rights import insist, sight_of
+from engine.rights import Right
 
 DAYS = 30
 MOST_TASKS, MOST_COLOURS = 6, 4
@@ -29,7 +30,9 @@ OTHERS = "others"
 def transcript(request: HttpRequest, job_id: UUID, step_id: int) -> JsonResponse:
     """The turns of a run of a step in brief, from number `from` on, or one `turn` in full. Without
     `run`, of the newest."""
-    row, _ = found(request, job_id)
+    row, rights = found(request, job_id)
+    for needed in (Right.INPUTS, Right.LOGS):  # it quotes both
+        insist(rights, needed)
     step = Step.objects.filter(pk=step_id, job_id=row.pk, kind="agent")
     if not step.exists():
         raise Http404("This job has no such agent step.")
@@ -53,7 +56,7 @@ def _number(request: HttpRequest, name: str) -> int | None:
 
 def cost_panel(request: HttpRequest) -> dict[str, Any] | None:
     """What agents have cost in the last 30 days; nothing where no agent has said anything."""
-    seen = visible(request.user, "workspace")
+    seen = sight_of(request.user).named_tasks()
     found = spending.costs(seen, DAYS, now=timezone.now(), most_tasks=MOST_TASKS)
     if not found.days:
         return None

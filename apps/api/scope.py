@@ -12,39 +12,70 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ParseError
 
-from apps.accounts.grants import Person, allows, role_on, signed_in, visible
-from apps.accounts.models import ApiToken, ConnectedAgent, Role, User
+from apps.accounts.grants import Person, signed_in
+from apps.accounts.models import ApiToken, ConnectedAgent, User
 from apps.fleet.models import Worker
 from apps.jobs.models import Job, Step
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
+from apps.workspaces.rights import NO_CONNECTIONS, NO_SUBSCRIPTIONS, insist, sight_of, workspaces_of
 from engine.errors import NotFound
+from engine.rights import Right, Rights
 
+DENIED = "Permission denied"
 LONGEST_ID = 18  # digits that fit the database's integers
 
 
 def workspaces(user: Person) -> QuerySet[Workspace]:
-    return Workspace.objects.visible_to(user).order_by("name")
+    return workspaces_of(user).order_by("name")
 
 
 def workspace(
-    user: Person, name: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
+    user: Person, name: str, needed: Right | None = None, *, refusal: str = ""
 ) -> Workspace:
-    """The workspace of this name. Raises NotFound, or PermissionDenied if `user` may only see
-    it."""
-    role = role_on(user, name)
+    """The workspace of this name, of which `user` sees something, with the right `needed` on the
+    whole of it. Raises NotFound, PermissionDenied."""
     row = (
         Workspace.objects.select_related("current")
         .defer("current__definition")
         .filter(name=name)
         .first()
     )
-    if row is None or role is None:
+    sight = sight_of(user)
+    if row is None or not sight.sees(name):
         raise NotFound(f"Workspace '{name}' not found")
-    if not allows(role, needed):
-        raise PermissionDenied(refusal)
+    if needed is not None:
+        insist(sight.on(name), needed, refusal or DENIED)
     return row
+
+
+def connected(user: Person, name: str, needed: Right = Right.SEE) -> Workspace:
+    """The workspace, if `user` may see its connections and has the right `needed` on the whole of
+    it. Raises NotFound, PermissionDenied."""
+    row = workspace(user, name)
+    if not sight_of(user).is_whole(name):
+        raise PermissionDenied(NO_CONNECTIONS)
+    insist(sight_of(user).on(name), needed, DENIED)
+    return row
+
+
+def task(
+    user: Person, owner: str, name: str, needed: Right = Right.SEE, *, refusal: str = ""
+) -> Workspace:
+    """The workspace of a task that `user` may see, if there is one; whether its files have the task
+    is for the caller to find out. Raises NotFound, PermissionDenied."""
+    row = workspace(user, owner)
+    rights = sight_of(user).on(owner, name)
+    if Right.SEE not in rights:
+        raise NotFound("Task not found")
+    insist(rights, needed, refusal or DENIED)
+    return row
+
+
+def rights(user: Person, row: Job) -> Rights:
+    """On a job that came with its workspace."""
+    return sight_of(user).on(row.workspace.name, row.task_name)
 
 
 def removable_workspace(user: Person, name: str) -> Workspace:
@@ -56,53 +87,55 @@ def removable_workspace(user: Person, name: str) -> Workspace:
 
 
 def jobs(user: Person) -> QuerySet[Job]:
-    return Job.objects.filter(visible(user, "workspace__name"))
+    return Job.objects.filter(sight_of(user).tasks())
 
 
 def listed_jobs(user: Person, workspace: str | None) -> QuerySet[Job]:
-    """The same, or those of one workspace, by the ids of workspaces: so that a list of very many
-    comes out of an index."""
-    if workspace is None and not visible(user):  # no condition: everything
+    """The same, or those of one workspace, by its id: so that a list of very many comes out of an
+    index."""
+    if workspace is None:
         return jobs(user)
-    rows = workspaces(user) if workspace is None else workspaces(user).filter(name=workspace)
-    return Job.objects.filter(workspace_id__in=list(rows.values_list("pk", flat=True)))
+    named = Workspace.objects.filter(name=workspace).values_list("pk", flat=True)
+    return jobs(user).filter(workspace_id__in=list(named))
 
 
-def job(
-    user: Person, text: str, needed: Role = Role.VIEWER, *, refusal: str = "Permission denied"
-) -> Job:
+def job(user: Person, text: str, needed: Right = Right.SEE, *, refusal: str = "") -> Job:
     """The job with this id. Raises ParseError for an invalid id, NotFound, PermissionDenied."""
     job_id = uuid_of(text, "Invalid job ID")
-    row = jobs(user).select_related("workspace").filter(pk=job_id).first()
-    if row is None:
+    row = Job.objects.select_related("workspace").filter(pk=job_id).first()
+    if row is None or Right.SEE not in (held := rights(user, row)):
         raise NotFound("Job not found")
-    if not allows(role_on(user, row.workspace.name), needed):
-        raise PermissionDenied(refusal)
+    insist(held, needed, refusal)
     return row
 
 
 def steps(user: Person) -> QuerySet[Step]:
-    return Step.objects.filter(visible(user, "job__workspace__name"))
+    return Step.objects.filter(
+        sight_of(user).tasks(workspace="job__workspace", task="job__task_name")
+    )
 
 
 def spending(user: Person, workspace_name: str | None) -> Q:
     """A condition for what agents have cost, everywhere or in one workspace. Raises NotFound."""
+    seen = sight_of(user).named_tasks()
     if workspace_name is None:
-        return visible(user, "workspace")
-    return Q(workspace=workspace(user, workspace_name).name)
+        return seen
+    return seen & Q(workspace=workspace(user, workspace_name).name)
 
 
 def triggers(user: Person) -> QuerySet[Trigger]:
-    rows = Trigger.objects.visible_to(user).select_related("workspace")
-    return rows.order_by("workspace__name", "name")
+    rows = Trigger.objects.filter(sight_of(user).tasks(task="task"))
+    return rows.select_related("workspace").order_by("workspace__name", "name")
 
 
-def trigger(user: Person, owner: str, name: str, needed: Role = Role.VIEWER) -> Trigger:
-    """The trigger of this name. Raises NotFound, PermissionDenied."""
-    row = workspace(user, owner, needed)
+def trigger(user: Person, owner: str, name: str, needed: Right = Right.SEE) -> Trigger:
+    """The trigger of this name, with the rights of the task that it starts. Raises NotFound,
+    PermissionDenied."""
+    row = workspace(user, owner)
     found = triggers(user).filter(workspace=row, name=name).first()
     if found is None:
         raise NotFound("Trigger not found")
+    insist(sight_of(user).on(owner, found.task), needed, DENIED)
     return found
 
 
@@ -112,19 +145,28 @@ def workers() -> QuerySet[Worker]:
 
 
 def stored_secrets(row: Workspace) -> QuerySet[Secret]:
-    """Secrets of a workspace that `workspace(..., Role.ADMIN)` returned."""
+    """Secrets of a workspace that `workspace(..., Right.SECRETS)` returned."""
     return Secret.objects.filter(workspace=row).order_by("name")
 
 
+def subscribable(user: Person, name: str) -> Workspace:
+    """The workspace, if `user` may have others told of its jobs. Raises NotFound,
+    PermissionDenied."""
+    row = workspace(user, name)
+    if not sight_of(user).may_subscribe(name):
+        raise PermissionDenied(NO_SUBSCRIPTIONS)
+    return row
+
+
 def subscriptions(row: Workspace) -> QuerySet[Subscription]:
-    """Those of a workspace that `workspace(..., Role.ADMIN)` returned."""
+    """Those of a workspace that `subscribable` returned."""
     rows = Subscription.objects.filter(workspace=row).select_related("workspace")
     return rows.defer("sealed_secret", "sealed_previous").order_by("name")
 
 
 def subscription(user: Person, owner: str, name: str) -> Subscription:
-    """For administrators of the workspace. Raises NotFound, PermissionDenied."""
-    found = subscriptions(workspace(user, owner, Role.ADMIN)).filter(name=name).first()
+    """For those who may have others told. Raises NotFound, PermissionDenied."""
+    found = subscriptions(subscribable(user, owner)).filter(name=name).first()
     if found is None:
         raise NotFound("Subscription not found")
     return found

@@ -34,6 +34,7 @@ from apps.jobs.log.cursors import EVERYTHING, SETTLED_S, Chunk
 from apps.jobs.models import Job
 from apps.jobs.pages.hub import Reader, hub, off_loop
 from engine.errors import NotFound
+from engine.rights import Right
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -126,17 +127,19 @@ def _open(ticket: Ticket) -> Opened:
 
 
 def _admit(ticket: Ticket) -> Job:
-    """The job, if the token's owner may see it. Raises _Refused."""
+    """The job, if the token's owner may see its log. Raises _Refused."""
     if not ticket.token:
         raise _Refused(401, "Authentication required")
     try:
-        return scope.job(_owner(ticket.token), ticket.job_id)
+        return scope.job(_owner(ticket.token), ticket.job_id, Right.LOGS)
     except TokenRefused as error:
         raise _Refused(401, str(error)) from None
     except ParseError as error:
         raise _Refused(400, str(error)) from None
-    except (NotFound, PermissionDenied) as error:
+    except NotFound as error:
         raise _Refused(404, str(error)) from None
+    except PermissionDenied as error:
+        raise _Refused(403, str(error)) from None
     except DatabaseError:
         raise _Refused(503, BUSY) from None
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -17,9 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import holders_of, signed_in, visible
-from apps.accounts.models import User
-from apps.accounts.scoped import ScopedAdmin
+from apps.accounts.grants import signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.counted import CountedFilter
@@ -35,8 +34,12 @@ from apps.approvals.transitions import Caller
 from apps.approvals.views import SESSION_KEY
 from apps.jobs.flow import blueprints
 from apps.jobs.pages.job import job_url
+from apps.workspaces.explaining import who_has
+from apps.workspaces.rights import NO_INPUTS, sight_of
+from apps.workspaces.scoped import ScopedAdmin
 from engine.errors import InputError, NotFound, StroemError
 from engine.lifecycle import RequestStatus, StepStatus
+from engine.rights import Right
 
 MOST_RECORDS = 200
 MOST_CALLS = 10  # banners on a job's page
@@ -136,6 +139,12 @@ class ApprovalRequestAdmin(ScopedAdmin[ApprovalRequest]):
             .defer("fields")
         )
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        found = super().get_changelist_instance(request)
+        user = signed_in(request.user)
+        found.result_list = [rights.veiled(user, row) for row in found.result_list]
+        return found
+
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: Callable[..., HttpResponse]) -> URLPattern:
             wrapped: Callable[..., HttpResponseBase] = self.admin_site.admin_view(
@@ -202,7 +211,7 @@ def page_of(request_id: int) -> str:
 
 def _found(request: HttpRequest, request_id: int) -> ApprovalRequest:
     rows = ApprovalRequest.objects.select_related("workspace", "job", "requested_by")
-    mine = rows.filter(visible(request.user, "workspace__name"), pk=request_id)
+    mine = rows.filter(sight_of(request.user).tasks(), pk=request_id)
     found = mine.defer("job__input_sealed").first()
     if found is None:
         raise Http404("There is no such request, or you may not see it.")
@@ -236,7 +245,10 @@ def _page(
 ) -> HttpResponse:
     user = signed_in(request.user)
     votes = list(Vote.objects.filter(request=found).select_related("user").order_by("pk"))
+    form = form or _form(found)
     right = rights.right_to_decide(user, found) if found.is_open else None
+    if right is None:
+        rights.veiled(user, found)
     delegations = list(found.delegations.select_related("giver", "taker").order_by("pk"))
     mine = [delegation for delegation in delegations if delegation.giver_id == user.pk]
     has_voted = any(vote.user_id == user.pk for vote in votes)
@@ -245,7 +257,8 @@ def _page(
         "title": f"{found.task_name}: {found.step_name}",
         "crumbs": [("Approvals", reverse("admin:approvals_approvalrequest_changelist"))],
         "found": found,
-        "form": form or _form(found),
+        "form": form,
+        "is_read": found.message != NO_INPUTS,
         "reason": reason,
         "right": right,
         "why_not": rights.why_not(user, found) if found.is_open and right is None else "",
@@ -264,12 +277,11 @@ def _page(
 
 
 def _colleagues(request: HttpRequest, found: ApprovalRequest) -> list[str]:
-    """E-mails to suggest, of those who see the workspace; whether a person may decide is checked
+    """E-mails to suggest, of those who see the task; whether a person may decide is checked
     when delegating."""
-    workspace, me = found.workspace.name, signed_in(request.user).pk
-    people = User.objects.filter(holders_of(workspace), is_active=True, is_staff=True)
-    emails = people.exclude(pk=me).order_by("email").values_list("email", flat=True)
-    return list(emails.distinct()[:200])
+    me = signed_in(request.user).pk
+    people = who_has(found.workspace, found.task_name, Right.SEE)
+    return [person.email for person in people if person.is_staff and person.pk != me][:200]
 
 
 def _caller(request: HttpRequest, found: ApprovalRequest) -> Caller:
@@ -343,7 +355,8 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
     """Job page: links from a step to its requests, the newest first."""
     if step.kind not in services.ASKING_KINDS:
         return None
-    rows = _told(ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")[:MOST_CALLS])
+    asked = ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")[:MOST_CALLS]
+    rows = _told(request, asked)
     return {"requests": rows, "job": job_url(job.pk)} if rows else None
 
 
@@ -356,7 +369,7 @@ def inbox_panel(request: HttpRequest) -> dict[str, Any]:
 def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
     """Job page: its requests, open ones first; an agent's question can be answered there."""
     newest = F("closed_at").desc(nulls_first=True), "-id"
-    rows = _told(ApprovalRequest.objects.filter(job_id=job.pk).order_by(*newest)[:100])
+    rows = _told(request, ApprovalRequest.objects.filter(job_id=job.pk).order_by(*newest)[:100])
     if not rows:
         return None
     calls = [row for row in rows if row[0].is_open]
@@ -376,10 +389,13 @@ def _may_answer(request: HttpRequest, found: ApprovalRequest) -> bool:
     return rights.right_to_decide(user, found) is not None
 
 
-def _told(rows: QuerySet[ApprovalRequest]) -> list[tuple[ApprovalRequest, str]]:
-    """Requests with the approvers in words."""
-    found = rows.defer("fields").select_related("workspace").prefetch_related("votes")
-    return [(request, rights.asked_in_words(request)) for request in found]
+def _told(
+    request: HttpRequest, rows: QuerySet[ApprovalRequest]
+) -> list[tuple[ApprovalRequest, str]]:
+    """Requests as the caller may read them, with the approvers in words."""
+    user = signed_in(request.user)
+    found = rows.select_related("workspace").prefetch_related("votes")
+    return [(rights.veiled(user, row), rights.asked_in_words(row)) for row in found]
 
 
 admin.site.register(Record, RecordAdmin)

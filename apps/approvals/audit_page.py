@@ -12,11 +12,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.approvals.models import Outcome, Record
+from apps.workspaces.scoped import ScopedAdmin
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -31,7 +31,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 class RecordAdmin(ScopedAdmin[Record]):
-    workspace_path: ClassVar[str] = "workspace"
+    names_workspace: ClassVar[bool] = True
     list_display = ("when", "who", "what", "result", "about", "workspace", "way", "note")
     list_display_links = ("when",)
     list_filter = (OutcomeFilter,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from apps.accounts.grants import role_on
 from apps.accounts.models import User
 from apps.approvals import rights
 from apps.approvals.errors import NotAllowed
@@ -46,14 +45,14 @@ def _delegate(case: Case, email: str) -> Conflict | None:
 
 def _taker(request: ApprovalRequest, giver: User, email: str) -> User:
     taker = rights.person(email)
-    if taker is None or role_on(taker, request.workspace.name) is None:
-        raise InputError(
-            {"to": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"}
-        )
+    if taker is None or not rights.sees(taker, request):
+        raise InputError({"to": f"nobody with the e-mail {email.strip()[:100]} can see this task"})
     if taker.pk == giver.pk:
         raise InputError({"to": "you cannot delegate a decision to yourself"})
     if rights.is_kept_apart(taker, request):
         raise InputError({"to": f"{taker.email} started this job, so somebody else must decide"})
+    if not rights.may_be_asked(taker, request):
+        raise InputError({"to": f"{taker.email} may not approve this: that right is denied"})
     if rights.own_right(taker, request) is not None:
         raise InputError({"to": f"{taker.email} is already an approver"})
     return taker
@@ -61,7 +60,7 @@ def _taker(request: ApprovalRequest, giver: User, email: str) -> User:
 
 def _take_back(case: Case) -> Conflict | None:
     giver = rights.fresh(case.caller.user)
-    if role_on(giver, case.request.workspace.name) is None:
+    if not rights.sees(giver, case.request):
         raise NotFound(rights.UNSEEN)
     refusal = refuse_closed(case)
     if refusal is not None:

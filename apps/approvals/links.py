@@ -16,14 +16,14 @@ from django.core.signing import BadSignature, Signer
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.accounts.grants import allows, role_on
-from apps.accounts.models import Role, User
+from apps.accounts.models import User
 from apps.approvals import rights
 from apps.approvals.errors import LinkSpent, NotAllowed
 from apps.approvals.models import ApprovalRequest, Link, Outcome
 from apps.approvals.services import outcome_of
 from apps.approvals.transitions import Caller, record
 from engine.errors import Conflict, InputError, NotFound
+from engine.rights import Right as OnTask
 
 PAGE = "/admin/approvals/approvalrequest/{id}/change/"
 LINK = "/approvals/link/{token}"
@@ -62,19 +62,19 @@ def link_for(request: ApprovalRequest, caller: Caller, email: str = "") -> str:
 
 def _receiver(request: ApprovalRequest, maker: User, email: str) -> User:
     user = rights.fresh(maker)
-    role = role_on(user, request.workspace.name)
-    if role is None:
+    held = rights.rights_on(user, request)
+    if OnTask.SEE not in held:
         raise NotFound(rights.UNSEEN)
     if not request.is_open:
         raise Conflict("The request is closed")
     if not email or email.strip().lower() == user.email.lower():
         return user
-    if not allows(role, Role.OPERATOR):
-        raise NotAllowed("Only operators can create links for others")
+    if OnTask.APPROVE not in held:
+        raise NotAllowed("Only those with the right 'approve' can create links for others")
     found = rights.person(email)
-    if found is None or role_on(found, request.workspace.name) is None:
+    if found is None or not rights.sees(found, request):
         raise InputError(
-            {"user": f"nobody with the e-mail {email.strip()[:100]} can see this workspace"}
+            {"user": f"nobody with the e-mail {email.strip()[:100]} can see this task"}
         )
     return found
 
@@ -86,7 +86,7 @@ def open_link(text: str, user: User, address: str) -> ApprovalRequest | LinkSpen
     link = _find(text)
     caller = Caller(user, "link", address)
     request = link.request
-    if link.user_id != user.pk or role_on(user, request.workspace.name) is None:
+    if link.user_id != user.pk or not rights.sees(user, request):
         return _refused(caller, request, NotAllowed("This link belongs to somebody else"))
     if not Link.objects.filter(pk=link.pk, used_at=None).update(used_at=Now()):
         return _refused(caller, request, LinkSpent("This link has been used already"))

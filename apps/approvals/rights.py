@@ -1,7 +1,8 @@
 """Who may decide a request, and by which right. Always read from the database, never cached.
 
-* Approvers, named by e-mail or group or added by the escalation; without any, the operators of the
-  workspace. All of them must be able to see the workspace.
+* Approvers, named by e-mail or group or added by the escalation; without any, those with the right
+  'approve' on the task. All of them must be able to see the task, and a denial of 'approve' counts
+  for those who are named as well.
 * A person to whom an approver delegated the decision; meanwhile that approver cannot decide.
 * Superusers; the record says if they were not among the approvers.
 * With `separation`, nobody who started or restarted the job, superusers included.
@@ -17,12 +18,15 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from apps.accounts.grants import RANK, Person, allows, role_on, visible
+from apps.accounts.grants import Person, holder
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Vote
+from apps.workspaces.rights import NO_INPUTS, sight_if_asked, sight_of
 from engine.errors import NotFound
 from engine.lifecycle import RequestStatus
+from engine.rights import Right as OnTask
+from engine.rights import Rights
 
 MOST_TOLD = 100
 UNSEEN = "Job not found"
@@ -54,7 +58,7 @@ def person(email: str) -> User | None:
 def right_of(user: User, request: ApprovalRequest) -> Right:
     """The right by which `user` may decide. Raises NotFound if they must not see the request,
     NotAllowed if they may only see it."""
-    if role_on(user, request.workspace.name) is None:
+    if not sees(user, request):
         raise NotFound(UNSEEN)
     if is_kept_apart(user, request):
         raise NotAllowed(STARTED_IT)
@@ -66,7 +70,8 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
     if own is not None:
         return own
     for delegation in delegations:
-        if delegation.taker_id == user.pk and is_asked(delegation.giver, request):
+        is_taker = delegation.taker_id == user.pk and may_be_asked(user, request)
+        if is_taker and is_asked(delegation.giver, request):
             return Right(f"in place of {delegation.giver.email}")
     if user.is_superuser:
         return Right("as superuser, not among those who were asked")
@@ -92,23 +97,56 @@ def why_not(user: User, request: ApprovalRequest) -> str:
 
 def own_right(user: User, request: ApprovalRequest) -> Right | None:
     """The right of an approver, without delegations."""
-    if not user.is_active:
+    if not user.is_active or not may_be_asked(user, request):
         return None
     if user.email.lower() in request.users:
         return Right("asked by name", is_own=True)
     if request.groups:
-        groups = user.groups.filter(name__in=request.groups).values_list("name", flat=True)[:1]
+        groups = sorted(holder(user).groups & set(request.groups))
         if groups:
             return Right(f"as member of {groups[0]}", is_own=True)
-    if request.asks_operators and allows(role_on(user, request.workspace.name), Role.OPERATOR):
+    if request.asks_operators and OnTask.APPROVE in rights_on(user, request):
         return Right("as operator", is_own=True)
     return None
 
 
+def rights_on(user: User, request: ApprovalRequest) -> Rights:
+    """On the task that asks."""
+    return sight_of(user).on(request.workspace.name, request.task_name)
+
+
+def sees(user: User, request: ApprovalRequest) -> bool:
+    return OnTask.SEE in rights_on(user, request)
+
+
+def may_be_asked(user: User, request: ApprovalRequest) -> bool:
+    """Whether nothing speaks against a decision of somebody who was asked."""
+    if user.is_superuser:
+        return True
+    on_task = sight_if_asked(user).on(request.workspace.name, request.task_name)
+    return OnTask.APPROVE in on_task
+
+
+def may_read(user: User, request: ApprovalRequest) -> bool:
+    """Whether they see what is asked, which may quote inputs: those who see inputs, and who
+    decides."""
+    return OnTask.INPUTS in rights_on(user, request) or own_right(user, request) is not None
+
+
+def veiled(user: User, request: ApprovalRequest) -> ApprovalRequest:
+    """The request as `user` may read it; never saved. Without a query for each."""
+    if not may_read(user, request):
+        request.message, request.summary, request.fields = NO_INPUTS, "", {}
+    return request
+
+
 def is_asked(user: User, request: ApprovalRequest) -> bool:
-    """Whether `user` is an approver who sees the workspace and may decide despite `separation`."""
-    sees = role_on(user, request.workspace.name) is not None
-    return sees and not is_kept_apart(user, request) and own_right(user, request) is not None
+    """Whether `user` is an approver who sees the task and may decide despite `separation`."""
+    return (
+        sees(user, request)
+        and not is_kept_apart(user, request)
+        and own_right(user, request) is not None
+    )
 
 
 def is_kept_apart(user: User, request: ApprovalRequest) -> bool:
@@ -147,10 +185,10 @@ def people_asked(request: ApprovalRequest) -> list[User]:
 
 
 def _operators() -> Iterable[int]:
-    """Ids of users with the role anywhere, by their own grant or that of a group; callers check the
-    workspace of each."""
-    wide = [role for role in Role if RANK[role] >= RANK[Role.OPERATOR]]
-    rows = WorkspaceGrant.objects.filter(role__in=wide)
+    """Ids of users with the right anywhere, by a grant of their own or of a group; callers check
+    the task of each."""
+    chosen = Q(role=Role.CUSTOM, rights__contains=[OnTask.APPROVE])
+    rows = WorkspaceGrant.objects.filter(chosen | Q(role__in=(Role.OPERATOR, Role.ADMIN)))
     users = set(rows.filter(user__isnull=False).values_list("user_id", flat=True))
     members = rows.filter(group__isnull=False).values_list("group_id", flat=True)
     users |= set(User.objects.filter(groups__in=list(members)).values_list("pk", flat=True))
@@ -164,9 +202,7 @@ def waiting_for(user: Person) -> QuerySet[ApprovalRequest]:
     """Open requests that `user` may decide and has not voted on: the inbox and its badge."""
     if not isinstance(user, User):
         return ApprovalRequest.objects.none()
-    visibly_open = ApprovalRequest.objects.filter(
-        visible(user, "workspace__name"), status=RequestStatus.OPEN
-    )
+    visibly_open = ApprovalRequest.objects.filter(sight_of(user).tasks(), status=RequestStatus.OPEN)
     return visibly_open.filter(_asks(user)).exclude(_is_kept_from(user)).filter(~_has_voted(user))
 
 
@@ -181,12 +217,13 @@ def open_of(job_id: UUID) -> QuerySet[ApprovalRequest]:
 def _asks(user: User) -> Q:
     """Requests to this user by name, group, role or delegation, without those they delegated."""
     delegations = Delegation.objects.filter(request=OuterRef("pk"))
-    groups = list(user.groups.values_list("name", flat=True))
-    own = Q(users__contains=[user.email.lower()]) | Q(groups__overlap=groups)
-    own |= Q(asks_operators=True) & visible(user, "workspace__name", Role.OPERATOR)
+    if_asked = sight_if_asked(user).tasks(OnTask.APPROVE)
+    groups = sorted(holder(user).groups)
+    named = Q(users__contains=[user.email.lower()]) | Q(groups__overlap=groups)
+    own = (named & if_asked) | (Q(asks_operators=True) & sight_of(user).tasks(OnTask.APPROVE))
     has_delegated = Exists(delegations.filter(giver_id=user.pk))
     is_delegate = Exists(delegations.filter(taker_id=user.pk))
-    return (own & ~Q(has_delegated)) | Q(is_delegate)
+    return (own & ~Q(has_delegated)) | (Q(is_delegate) & if_asked)
 
 
 def _is_kept_from(user: User) -> Q:

@@ -16,7 +16,6 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.accounts.grants import role_on
 from apps.approvals import answers, rights, transitions
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Outcome, Vote
@@ -343,7 +342,7 @@ def _settle(
 
 def _withdraw(case: Case) -> Decided | Conflict:
     user = rights.fresh(case.caller.user)
-    if role_on(user, case.request.workspace.name) is None:
+    if not rights.sees(user, case.request):
         raise NotFound(rights.UNSEEN)
     refusal = refuse_closed(case)
     if refusal is not None:

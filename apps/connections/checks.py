@@ -27,6 +27,11 @@ STEP = "check"
 SHOWN_LINES = 30
 
 
+def task_of(name: str) -> str:
+    """What its jobs run, for rights on them: no task of the files."""
+    return f"_check:{name}"
+
+
 def find(workspace: Workspace, name: str) -> tuple[Listed, Definition]:
     """The connection of this name, of the files or the database. Raises NotFound."""
     definition = definition_of(workspace.current_id) if workspace.current_id else Definition()
@@ -66,7 +71,7 @@ def start(workspace: Workspace, name: str, by: User) -> Job:
     revision = Revision(id=workspace.current_id, workspace_id=workspace.pk)
     return services.launch(
         revision,
-        f"_check:{name}",
+        task_of(name),
         blueprints.store(content),
         {taken: name},
         Origin(SOURCE, name, by.pk),

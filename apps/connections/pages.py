@@ -13,8 +13,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import allows, role_on, signed_in
-from apps.accounts.models import Role
+from apps.accounts.grants import signed_in
 from apps.adminkit.typed_forms import TypedForm
 from apps.connections import checks
 from apps.jobs.models import Job
@@ -24,9 +23,11 @@ from apps.workspaces import connections
 from apps.workspaces.connections import Listed
 from apps.workspaces.merging import held
 from apps.workspaces.models import Workspace
+from apps.workspaces.rights import NO_CONNECTIONS, insist, sight_of, workspaces_of
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import Conflict, InputError, NotFound, StroemError
 from engine.masking import MASK
+from engine.rights import Right, Rights
 from engine.spec.connection_types import Properties, askers_of, fields_of, uses_of
 from engine.spec.model import InputField
 from engine.spec.model import Workspace as Definition
@@ -46,8 +47,10 @@ class NameForm(forms.Form):
 
 
 def listing(request: HttpRequest) -> HttpResponse:
-    """All connections of the workspaces that the caller may see."""
-    rows = list(Workspace.objects.visible_to(request.user).order_by("name"))
+    """All connections of the workspaces of which the caller may see every task."""
+    sight = sight_of(request.user)
+    seen = workspaces_of(request.user).order_by("name")
+    rows = [row for row in seen if sight.is_whole(row.name)]
     read = definitions_of([row.current_id for row in rows if row.current_id])
     last = checks.last_checks(rows)
     groups = []
@@ -58,7 +61,7 @@ def listing(request: HttpRequest) -> HttpResponse:
             {"one": one, "uses": len(uses.get(one.name, ())), "last": last.get((row.pk, one.name))}
             for one in connections.connections_in(row, definition).values()
         ]
-        may_add = allows(role_on(request.user, row.name), Role.ADMIN)
+        may_add = Right.SECRETS in sight.on(row.name)
         if found or (definition.connection_types and may_add):
             types = sorted(definition.connection_types)
             groups.append({"workspace": row, "found": found, "may_add": may_add, "types": types})
@@ -68,9 +71,8 @@ def listing(request: HttpRequest) -> HttpResponse:
 
 def add(request: HttpRequest, workspace: str, kind: str) -> HttpResponse:
     """The form of a new connection of this type."""
-    row, definition, held_role = _workspace(request, workspace)
-    if not allows(held_role, Role.ADMIN):
-        raise PermissionDenied
+    row, definition, rights = _workspace(request, workspace)
+    insist(rights, Right.SECRETS)
     if kind not in definition.connection_types:
         raise Http404("The files do not have this connection type any more.")
     data = request.POST if request.method == "POST" else None
@@ -99,17 +101,19 @@ def add(request: HttpRequest, workspace: str, kind: str) -> HttpResponse:
 
 
 def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
-    """One connection; for administrators of its workspace with the form of its values."""
-    row, definition, role = _workspace(request, workspace)
+    """One connection; for those who may edit secrets of its workspace, with the form of its
+    values."""
+    row, definition, rights = _workspace(request, workspace)
     one = _one(row, name)
     properties = definition.connection_types.get(one.type or "", {})
-    may_edit = allows(role, Role.ADMIN) and bool(properties)
+    may_edit = Right.SECRETS in rights and bool(properties)
     form = _form(request, one, properties) if may_edit else None
     if request.method == "POST":
         if form is None:
             raise PermissionDenied
         if _save(request, row, one, form):
             return redirect(address(row.name, name))
+    of_checks = _of_checks(request, row, name)
     recent = list(with_standing(checks.checks_of(row, name))[:RECENT])
     context = {
         **admin.site.each_context(request),
@@ -120,13 +124,13 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "fields": fields_of(properties).items(),
         "form": form,
         "may_edit": may_edit,
-        "may_check": allows(role, Role.OPERATOR),
+        "may_check": Right.RUN in of_checks,
         "obstacle": checks.obstacle(one, definition),
         "action": definition.connection_checks.get(one.type or ""),
         "uses": uses_of(definition).get(name, ()),
         "askers": askers_of(definition, one.type) if one.type else (),
         "recent": recent,
-        "lines": checks.last_lines(recent[0]) if recent else (),
+        "lines": checks.last_lines(recent[0]) if recent and Right.LOGS in of_checks else (),
     }
     return render(request, "connections/connection.html", context)
 
@@ -134,9 +138,8 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
 @require_POST
 def check(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     """Start a check; its page shows how it goes."""
-    row, _, role = _workspace(request, workspace)
-    if not allows(role, Role.OPERATOR):
-        raise PermissionDenied
+    row, _, _ = _workspace(request, workspace)
+    insist(_of_checks(request, row, name), Right.RUN)
     try:
         job: Job = checks.start(row, name, signed_in(request.user))
     except NotFound as error:
@@ -149,9 +152,8 @@ def check(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
 
 @require_POST
 def remove(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
-    row, _, role = _workspace(request, workspace)
-    if not allows(role, Role.ADMIN):
-        raise PermissionDenied
+    row, _, rights = _workspace(request, workspace)
+    insist(rights, Right.SECRETS)
     try:
         is_in_files = connections.remove(row, name)
     except NotFound as error:
@@ -163,6 +165,8 @@ def remove(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
 
 def panel(request: HttpRequest, row: Workspace) -> dict[str, Any] | None:
     """For the page of a workspace: how many there are, and which override the files."""
+    if not sight_of(request.user).is_whole(row.name):
+        return None
     definition = definition_of(row.current_id) if row.current_id else Definition()
     found = connections.connections_in(row, definition).values()
     overriding = [one.name for one in found if one.overrides]
@@ -173,12 +177,19 @@ def address(workspace: str, name: str) -> str:
     return reverse("connection", args=[workspace, name])
 
 
-def _workspace(request: HttpRequest, name: str) -> tuple[Workspace, Definition, Role]:
-    role = role_on(request.user, name)
+def _workspace(request: HttpRequest, name: str) -> tuple[Workspace, Definition, Rights]:
+    sight = sight_of(request.user)
     row = Workspace.objects.filter(name=name).first()
-    if role is None or row is None:
+    if row is None or not sight.sees(name):
         raise Http404("Workspace not found, or you may not see it.")
-    return row, definition_of(row.current_id) if row.current_id else Definition(), role
+    if not sight.is_whole(name):
+        raise PermissionDenied(NO_CONNECTIONS)
+    definition = definition_of(row.current_id) if row.current_id else Definition()
+    return row, definition, sight.on(name)
+
+
+def _of_checks(request: HttpRequest, row: Workspace, name: str) -> Rights:
+    return sight_of(request.user).on(row.name, checks.task_of(name))
 
 
 def _one(row: Workspace, name: str) -> Listed:

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from django.db.models import BooleanField, ExpressionWrapper
 
-from apps.accounts.grants import matches
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 from apps.fleet.presence import Groups, limits_of, read_limits
 from engine.resources import Offer, split_tags, too_small
+from engine.rights import matches
 from engine.spec.tags import AGENTS
 
 NOBODY = "No active worker with required tags to run this step"

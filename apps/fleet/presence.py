@@ -13,9 +13,9 @@ from uuid import UUID
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from apps.accounts.grants import matches
 from apps.fleet import vitals
 from apps.fleet.models import Scheduler, Worker, WorkerLimit
+from engine.rights import matches
 
 Groups = tuple[tuple[str, ...], ...]
 Limit = tuple[str, Sequence[str]]  # patterns of workers, and of the workspaces that they may serve

@@ -10,6 +10,9 @@ from django.http import HttpRequest
 from apps.adminkit import panels
 from apps.hooks.models import HookRun
 from apps.jobs.models import Job
+from apps.jobs.pages.job import rights_on
+from apps.workspaces.rights import sight_of
+from engine.rights import Right
 
 MOST = 100
 
@@ -18,9 +21,13 @@ def job_panel(request: HttpRequest, job: Job) -> dict[str, Any] | None:
     rows = list(HookRun.objects.filter(job_id=job.pk).order_by("fired_at", "index")[:MOST])
     if not rows:
         return None
-    started = Job.objects.filter(pk__in=[row.hook_job_id for row in rows])
+    seen = sight_of(request.user).tasks()
+    started = Job.objects.filter(seen, pk__in=[row.hook_job_id for row in rows])
     statuses: dict[UUID | None, str] = dict(started.values_list("pk", "status"))
-    return {"runs": [(row, statuses.get(row.hook_job_id)) for row in rows]}
+    return {
+        "runs": [(row, statuses.get(row.hook_job_id)) for row in rows],
+        "with_errors": Right.LOGS in rights_on(request, job),
+    }
 
 
 panels.job_page.add("hooks/job_panel.html", job_panel, order=20)

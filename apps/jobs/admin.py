@@ -14,7 +14,6 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from apps.accounts.scoped import ScopedAdmin
 from apps.adminkit.badges import badge
 from apps.adminkit.counted import MOST_COUNTED, CountedFilter
 from apps.adminkit.paging import BoundedPaginator
@@ -24,6 +23,8 @@ from apps.jobs.pages import buttons as admin_actions
 from apps.jobs.pages import dashboard
 from apps.jobs.pages import job as admin_pages
 from apps.jobs.pages.standing import IS_WAITING, with_standing
+from apps.workspaces.rights import workspaces_of
+from apps.workspaces.scoped import ScopedAdmin
 from engine.lifecycle import OPEN_JOB, JobStatus
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
@@ -87,7 +88,7 @@ class WorkspaceFilter(admin.SimpleListFilter):
     parameter_name = "workspace"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = admin_pages.workspaces_of(request).values_list("name", flat=True)
+        names = workspaces_of(request.user).order_by("name").values_list("name", flat=True)
         return [(name, name) for name in names[:200]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:

@@ -16,8 +16,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from apps.accounts.grants import allows, grants_of, role_on, signed_in, visible
-from apps.accounts.models import Role
+from apps.accounts.grants import gives_somewhere, signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
@@ -27,7 +26,9 @@ from apps.subscriptions.models import Subscription
 from apps.subscriptions.services import Wanted
 from apps.subscriptions.values import EVENTS
 from apps.workspaces.models import Workspace
+from apps.workspaces.rights import sight_of
 from engine.errors import Conflict, InputError, StroemError
+from engine.rights import Right
 
 SHOWN = 100
 
@@ -66,6 +67,10 @@ class SubscriptionForm(ModelForm[Subscription]):
         return cleaned
 
 
+def _mine(request: HttpRequest) -> QuerySet[Workspace]:
+    return Workspace.objects.filter(sight_of(request.user).subscribable())
+
+
 def wanted_of(cleaned: dict[str, Any]) -> Wanted:
     return Wanted(cleaned["url"], cleaned["events"], bool(cleaned.get("with_output")))
 
@@ -92,7 +97,7 @@ class SubscriptionAdmin(ModelAdmin[Subscription]):
         ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Subscription]:
-        rows = Subscription.objects.filter(visible(request.user, "workspace__name", Role.ADMIN))
+        rows = Subscription.objects.filter(workspace__in=_mine(request))
         rows = rows.defer("sealed_secret", "sealed_previous").select_related("workspace")
         return rows.order_by("workspace__name", "name")
 
@@ -102,17 +107,15 @@ class SubscriptionAdmin(ModelAdmin[Subscription]):
         return ("workspace", "name") if obj else ()
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        mine = Workspace.objects.visible_to(request.user, Role.ADMIN)
-        options["queryset"] = mine.order_by("name")
+        options["queryset"] = _mine(request).order_by("name")
         return super().formfield_for_foreignkey(db_field, request, **options)
 
     def _may(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
         if not request.user.is_staff:
             return False
         if obj is None:  # asked several times for each page: without a query
-            user = signed_in(request.user)
-            return user.is_superuser or any(role == Role.ADMIN for _, role in grants_of(user))
-        return allows(role_on(request.user, obj.workspace.name), Role.ADMIN)
+            return gives_somewhere(signed_in(request.user), Right.MANAGE)
+        return sight_of(request.user).may_subscribe(obj.workspace.name)
 
     has_module_permission = has_add_permission = _may
     has_view_permission = has_change_permission = has_delete_permission = _may
@@ -236,7 +239,7 @@ class SubscriptionAdmin(ModelAdmin[Subscription]):
 
 def workspace_panel(request: HttpRequest, row: Workspace) -> dict[str, Any] | None:
     """Subscriptions in trouble, for administrators of the workspace."""
-    if not allows(role_on(request.user, row.name), Role.ADMIN):
+    if not sight_of(request.user).may_subscribe(row.name):
         return None
     found = [(one, services.trouble_of(one)) for one in services.troubled().filter(workspace=row)]
     return {"found": found} if found else None

@@ -15,18 +15,19 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import allows, role_on, signed_in
-from apps.accounts.models import Role
-from apps.accounts.scoped import ScopedAdmin
+from apps.accounts.grants import signed_in
 from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 from apps.jobs.models import Job
 from apps.triggers import abroad, hooks, services, transitions
 from apps.triggers.models import Delivery, Firing, Trigger
-from apps.triggers.snapshots import with_sources
+from apps.triggers.snapshots import veiled, veiled_trigger, with_sources
+from apps.workspaces.rights import NO_INPUTS, sight_of
+from apps.workspaces.scoped import ScopedAdmin
 from engine.durations import describe
 from engine.errors import NotFound, StroemError
 from engine.lifecycle import FiringStatus
+from engine.rights import Right, Rights
 
 SHOWN = 25
 DURATIONS = ("catch_up_window", "jitter", "debounce", "idempotency_window")
@@ -40,6 +41,7 @@ WORDS = {
 
 @admin.register(Trigger)
 class TriggerAdmin(ScopedAdmin[Trigger]):
+    task_path = "task"
     list_display = ("named", "state", "fires", "task", "next", "last", "failing")
     list_display_links = ("named",)
     list_fullwidth = True
@@ -65,7 +67,7 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
 
     def act(self, request: HttpRequest, pk: int, what: str) -> HttpResponse:
         row = self._found(request, str(pk))
-        if not allows(role_on(request.user, row.workspace.name), Role.OPERATOR):
+        if Right.RUN not in _rights(request, row):
             raise PermissionDenied
         user = signed_in(request.user)
         try:
@@ -134,8 +136,10 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         (row,) = with_sources([self._found(request, object_id)])
+        rights = _rights(request, row)
         rows = Firing.objects.filter(trigger=row).defer("sealed").order_by("-created_at", "-id")
-        firings = list(rows[:SHOWN])
+        firings = veiled(list(rows[:SHOWN]), rights)
+        row = veiled_trigger(row, rights)
         jobs = Job.objects.filter(pk__in=[one.job_id for one in firings if one.job_id])
         statuses = dict(jobs.values_list("pk", "status"))
         context = {
@@ -149,11 +153,13 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
             "options": _shown(row),
             "next_runs": services.next_runs(row, transitions.database_now()),
             "firings": [(one, statuses.get(one.job_id) if one.job_id else None) for one in firings],
-            "may_act": row.is_listed
-            and allows(role_on(request.user, row.workspace.name), Role.OPERATOR),
-            "deliveries": _deliveries(row),
+            "may_act": row.is_listed and Right.RUN in rights,
+            "deliveries": _deliveries(row) if Right.INPUTS in rights else None,
+            "no_deliveries": NO_INPUTS if Right.INPUTS not in rights else "",
             "source": row.seen_source,
-            "dead": list(rows.filter(status=FiringStatus.DEAD)[:SHOWN]) if row.seen_source else [],
+            "dead": veiled(list(rows.filter(status=FiringStatus.DEAD)[:SHOWN]), rights)
+            if row.seen_source
+            else [],
             "opts": Trigger._meta,
         }
         return render(request, "triggers/trigger.html", context)
@@ -181,6 +187,10 @@ class TriggerAdmin(ScopedAdmin[Trigger]):
     @admin.display(description="failures in a row", ordering="failures")
     def failing(self, row: Trigger) -> str:
         return str(row.failures) if row.failures else "–"
+
+
+def _rights(request: HttpRequest, row: Trigger) -> Rights:
+    return sight_of(request.user).on(row.workspace.name, row.task)
 
 
 def _deliveries(row: Trigger) -> list[Delivery] | None:

@@ -11,8 +11,6 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 
-from apps.accounts.grants import Person, visible
-from apps.accounts.models import Role
 from apps.triggers.values import SourceState
 from engine.lifecycle import FiringStatus, choices
 from engine.spec import freeze
@@ -21,10 +19,6 @@ from engine.spec.triggers import TYPES
 
 
 class TriggerQuerySet(models.QuerySet["Trigger"]):
-    def visible_to(self, user: Person, needed: Role = Role.VIEWER) -> Self:
-        """Only those of workspaces on which `user` has the role `needed` or a wider one."""
-        return self.filter(visible(user, "workspace__name", needed))
-
     def live(self) -> Self:
         """Those that fire: in the files, enabled there, and not paused."""
         return self.filter(LIVE)

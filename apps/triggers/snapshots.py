@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from apps.jobs.database.sql import fetch_named
-from apps.triggers.models import Trigger
+from apps.triggers.models import Firing, Trigger
 from apps.triggers.values import MOST, SourceState
+from apps.workspaces.rights import REFUSALS
 from engine.lifecycle import JobStatus
+from engine.rights import Right, Rights
 
 # Open jobs of the events of `own`, a source, and the runs that retry one of them.
 _OPEN = """
@@ -47,6 +50,22 @@ def with_sources(triggers: Iterable[Trigger]) -> list[Trigger]:
     states = source_states(rows)
     for row in rows:
         row.seen_source = states.get(row.pk)
+    return rows
+
+
+def veiled_trigger(row: Trigger, rights: Rights) -> Trigger:
+    """Without what quotes inputs and logs, for those who may not see them; never saved."""
+    if Right.LOGS not in rights:
+        row.last_error = ""
+        if row.seen_source is not None:
+            row.seen_source = replace(row.seen_source, error="")
+    return row
+
+
+def veiled(rows: list[Firing], rights: Rights) -> list[Firing]:
+    """The same for firings."""
+    for row in rows if Right.LOGS not in rights else ():
+        row.reason = REFUSALS[Right.LOGS] if row.reason else ""
     return rows
 
 

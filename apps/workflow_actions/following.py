@@ -4,7 +4,7 @@ runs or has just ended, and their log lines since the last look."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from django.db.models import Q
@@ -15,6 +15,7 @@ from apps.jobs.models import Job
 from apps.workflow_actions import snapshots
 from engine.lifecycle import FINAL_JOB
 
+HIDDEN = "Lines and errors of some jobs are left out: the right 'logs' on their tasks is missing"
 MOST_RELATIVES = 10_000
 ENDED_WITHIN_S = 3.0
 KIN = (
@@ -70,19 +71,31 @@ class News:
     actions: list[snapshots.Ended]
     log: Piece
     has_ended: bool
+    hidden: str = ""  # why lines and errors of some jobs are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Conditions for the jobs that a reader may see, and for those whose logs they may see."""
+
+    seen: Q = field(default_factory=Q)
+    logs: Q = field(default_factory=Q)
+
+
+EVERYTHING = Within()
 
 
 def news(
     root: UUID,
     cursor: Cursor,
     known_actions: Collection[int] = (),
-    within: Q | None = None,
+    within: Within = EVERYTHING,
     *,
     ended_within_s: float = ENDED_WITHIN_S,
 ) -> News:
-    """`within`: a condition for the jobs that the reader may see. `ended_within_s`: steps that
+    """`within`: what the reader may see. `ended_within_s`: steps that
     ended so long ago are news; longer than between two looks."""
-    relatives = _family(root, within)
+    relatives = _family(root, within.seen)
     job_ids = {root, *(job.id for job in relatives)}
     rows = Job.objects.filter(pk__in=job_ids).values_list("pk", "status", "has_actions")
     states = list(rows)
@@ -93,15 +106,21 @@ def news(
     if has_ended:
         # A job starts its hooks as it ends. Asked before the last look at steps and lines, so that
         # nothing is missed.
-        relatives = _family(root, within)
+        relatives = _family(root, within.seen)
         has_ended = job_ids == {root, *(job.id for job in relatives)}
         job_ids = {root, *(job.id for job in relatives)}
     steps = [StepNews(*row) for row in fetch(STEPS, [list(job_ids), ended_within_s])]
     ended = snapshots.ended_actions(with_actions, known_actions) if with_actions else []
-    return News(relatives, steps, ended, read(job_ids, cursor), has_ended)
+    told = job_ids
+    if within.logs:  # a condition
+        told = set(Job.objects.filter(within.logs, pk__in=job_ids).values_list("pk", flat=True))
+        steps = [one if one.job_id in told else replace(one, error="") for one in steps]
+        ended = [one if one.job_id in told else replace(one, reason="") for one in ended]
+    log = read(told, cursor)
+    return News(relatives, steps, ended, log, has_ended, "" if told == job_ids else HIDDEN)
 
 
-def _family(root: UUID, within: Q | None) -> list[Relative]:
+def _family(root: UUID, within: Q) -> list[Relative]:
     found: dict[UUID, Relative] = {}
     frontier = {root}
     while frontier and len(found) < MOST_RELATIVES:
@@ -115,11 +134,11 @@ def _family(root: UUID, within: Q | None) -> list[Relative]:
     return list(found.values())
 
 
-def _set_off_by(job_ids: Collection[UUID], within: Q | None) -> list[Relative]:
+def _set_off_by(job_ids: Collection[UUID], within: Q) -> list[Relative]:
     rows = Job.objects.filter(
         Q(parent_job_id__in=job_ids)
         | Q(retry_of_id__in=job_ids)
         | Q(source_type__in=("hook", "workflow_action"), source_id__in=[*map(str, job_ids)])
     )
-    rows = rows if within is None else rows.filter(within)
-    return [Relative(*row) for row in rows.order_by("created_at", "pk").values_list(*KIN)]
+    found = rows.filter(within).order_by("created_at", "pk").values_list(*KIN)
+    return [Relative(*row) for row in found]

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from apps.jobs import veils
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.redaction import redact
 from apps.jobs.pages.job import found
@@ -29,7 +30,7 @@ WORDS = {
 
 def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
     """A fragment for the page of the job. Raises Http404 if the caller must not see it."""
-    job, _ = found(request, job_id)
+    job, rights = found(request, job_id)
     seen = (
         seen_of(job.pk, blueprints.load(job.blueprint_id), action_id=action_id)
         if action_id <= LARGEST_ID
@@ -37,7 +38,8 @@ def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
     )
     if not seen:
         raise Http404("This job has no such workflow action.")
-    one: dict[str, Any] = redact(action_json(seen[0]), contexts.masks_of(job))
+    masked = redact(action_json(seen[0]), contexts.masks_of(job))
+    one: dict[str, Any] = dict(veils.actions([masked], rights)[0])
     members = Member.objects.filter(action_id=action_id).order_by("reached_at", "id")
     context = {
         "job": job,

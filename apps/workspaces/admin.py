@@ -16,8 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import allows, matches, role_on, signed_in, visible
-from apps.accounts.models import Role
+from apps.accounts.grants import signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
@@ -25,8 +24,10 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces import services
 from apps.workspaces.models import Revision, Secret, Workspace
 from apps.workspaces.refreshing import rounds
+from apps.workspaces.rights import NOT_TOLD, sight_of, workspaces_of
 from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, InputError, PlatformError
+from engine.rights import Right, matches
 from engine.spec.model import Workspace as Definition
 
 MOST_NAMES = 10  # of the workspaces that a pattern matches
@@ -65,6 +66,8 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
         if request.method != "GET":  # nothing is edited here
             raise PermissionDenied
         definition = definition_of(row.current_id) if row.current_id else Definition()
+        sight = sight_of(request.user)
+        is_whole, own = sight.is_whole(row.name), sight.on(row.name)
         context = {
             **self.admin_site.each_context(request),
             "title": row.name,
@@ -72,12 +75,22 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
             "row": row,
             "status": self._status(row),
             "state": "in quarantine" if row.quarantined_at else self.state(row),
-            "tasks": sorted(definition.tasks.items()),
-            "triggers": sorted(definition.triggers.items()),
+            "tasks": [
+                (name, task)
+                for name, task in sorted(definition.tasks.items())
+                if Right.SEE in sight.on(row.name, name)
+            ],
+            "triggers": [
+                (name, one)
+                for name, one in sorted(definition.triggers.items())
+                if Right.SEE in sight.on(row.name, one.starts)
+            ],
+            "problems": row.problems if is_whole else (),
+            "not_told": NOT_TOLD if row.has_failed and not is_whole else "",
             "revisions": Revision.objects.filter(workspace=row)
             .only("digest", "label", "created_at")
             .order_by("-pk")[:10],
-            "may_refresh": allows(role_on(request.user, row.name), Role.ADMIN),
+            "may_refresh": Right.MANAGE in own,
             "may_remove": request.user.is_superuser,
             "alerts": panels.workspace_alerts.show(request, row),
             "panels": panels.workspace_page.show(request, row),
@@ -93,7 +106,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
 
     def refresh_one(self, request: HttpRequest, pk: int) -> HttpResponse:
         row = self._found(request, str(pk))
-        if not allows(role_on(request.user, row.name), Role.ADMIN):
+        if Right.MANAGE not in sight_of(request.user).on(row.name):
             raise PermissionDenied
         self._refresh(request, row)
         return redirect(reverse("admin:workspaces_workspace_change", args=[row.pk]))
@@ -110,7 +123,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
         return JsonResponse({"sentence": listed if found else "Matches no workspace so far."})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
-        rows = Workspace.objects.visible_to(request.user)
+        rows = Workspace.objects.filter(sight_of(request.user).workspaces())
         return (
             rows.failing_first()
             .select_related("current")
@@ -122,7 +135,7 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
 
     def has_view_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
         return bool(request.user.is_staff) and (
-            obj is None or role_on(request.user, obj.name) is not None
+            obj is None or sight_of(request.user).sees(obj.name)
         )
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -167,9 +180,11 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
     @admin.action(description="Read the source again")
     def refresh(self, request: HttpRequest, rows: QuerySet[Workspace]) -> None:
         for row in rows:
-            if not allows(role_on(request.user, row.name), Role.ADMIN):
+            if Right.MANAGE not in sight_of(request.user).on(row.name):
                 self.message_user(
-                    request, f"{row.name}: only its admins may refresh it", messages.ERROR
+                    request,
+                    f"{row.name}: that takes the right 'manage' on the whole of it",
+                    messages.ERROR,
                 )
                 continue
             self._refresh(request, row)
@@ -186,9 +201,11 @@ class WorkspaceAdmin(ModelAdmin[Workspace]):
 
 def failing_panel(request: HttpRequest) -> dict[str, Any] | None:
     """Workspaces whose newest state failed to load, for the dashboard."""
-    rows = Workspace.objects.visible_to(request.user).failing().select_related("current")
+    sight = sight_of(request.user)
+    rows = Workspace.objects.filter(sight.workspaces()).failing().select_related("current")
     found = list(rows.defer("current__definition", "current__sealed_secrets"))
-    return {"workspaces": found} if found else None
+    told = [(row, row.problems if sight.is_whole(row.name) else ()) for row in found]
+    return {"workspaces": told} if told else None
 
 
 panels.dashboard.add("workspaces/failing_panel.html", failing_panel, order=5, is_wide=True)
@@ -231,7 +248,7 @@ class SecretAdmin(ModelAdmin[Secret]):
     fields = ("workspace", "name", "value")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Secret]:
-        rows = Secret.objects.filter(visible(request.user, "workspace__name", Role.ADMIN))
+        rows = Secret.objects.filter(workspace__in=workspaces_of(request.user, Right.SECRETS))
         return rows.defer("sealed").select_related("workspace").order_by("workspace__name", "name")
 
     def get_readonly_fields(
@@ -240,17 +257,15 @@ class SecretAdmin(ModelAdmin[Secret]):
         return ("workspace", "name") if obj else ()
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        options["queryset"] = Workspace.objects.visible_to(request.user, Role.ADMIN).order_by(
-            "name"
-        )
+        options["queryset"] = workspaces_of(request.user, Right.SECRETS).order_by("name")
         return super().formfield_for_foreignkey(db_field, request, **options)
 
     def _may(self, request: HttpRequest, obj: Secret | None = None) -> bool:
         if not request.user.is_staff:
             return False
         if obj is None:
-            return Workspace.objects.visible_to(request.user, Role.ADMIN).exists()
-        return allows(role_on(request.user, obj.workspace.name), Role.ADMIN)
+            return workspaces_of(request.user, Right.SECRETS).exists()
+        return Right.SECRETS in sight_of(request.user).on(obj.workspace.name)
 
     has_module_permission = has_add_permission = _may
     has_view_permission = has_change_permission = has_delete_permission = _may

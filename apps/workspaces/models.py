@@ -7,8 +7,6 @@ from typing import Self
 
 from django.db import models
 
-from apps.accounts.grants import Person, visible
-from apps.accounts.models import Role
 from apps.workspaces.libraries.lock import Pin
 
 FAILED = models.Q(problems__contains=[{"severity": "error"}]) | models.Q(
@@ -17,10 +15,6 @@ FAILED = models.Q(problems__contains=[{"severity": "error"}]) | models.Q(
 
 
 class WorkspaceQuerySet(models.QuerySet["Workspace"]):
-    def visible_to(self, user: Person, needed: Role = Role.VIEWER) -> Self:
-        """Only workspaces on which `user` has the role `needed` or a wider one."""
-        return self.filter(visible(user, "name", needed))
-
     def failing(self) -> Self:
         """Those whose newest state failed to load, by name."""
         return self.filter(FAILED).order_by("name")
@@ -182,6 +176,22 @@ class Library(models.Model):
     def label(self) -> str:
         """Short, for people."""
         return (self.commit or self.tree)[:12]
+
+
+class TaskList(models.Model):
+    """The tasks of a workspace's files, now and before, as rights on them are decided: a task that
+    has left the files keeps its folder and whom they kept it to."""
+
+    workspace = models.OneToOneField(
+        Workspace, on_delete=models.CASCADE, primary_key=True, related_name="task_list"
+    )
+    tasks = models.JSONField(
+        default=dict, help_text="By name: [folder, access]; the workspace itself without a name"
+    )
+    is_kept = models.BooleanField(default=False, help_text="The files keep some rights to some")
+
+    def __str__(self) -> str:
+        return f"tasks of {self.workspace_id}"
 
 
 class Secret(models.Model):

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.workspaces import connections, exports, ports, snapshots
+from apps.workspaces import connections, exports, ports, snapshots, task_lists
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
@@ -322,6 +322,7 @@ def _note(
     with transaction.atomic():
         Workspace.objects.filter(pk=workspace.pk).update(**values)
         if revision is not None:
+            task_lists.note(workspace, snapshots.definition_of(revision.pk))
             ports.came_into_force(workspace, revision)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)
 

@@ -180,14 +180,14 @@ TASK_FIELDS = (
     "name", "description", "folder", "mode", "input", "flow", "timeout", "retry", "on_success",
     "on_error",
     "on_suspended", "on_cancel", "priority", "max_concurrent_jobs", "limits", "manual",
-    "workflow_actions", "slurm_schedulers", "mcp", "state",
+    "workflow_actions", "slurm_schedulers", "mcp", "state", "access",
 )  # fmt: skip
 STATE_FIELDS = ("on_conflict",)
 HOOK_LISTS = ("on_success", "on_error", "on_suspended", "on_cancel")
 MAPS = (
     "secrets", "connection_types", "connections", "actions", "tasks", "triggers", "mcp_servers",
     "slurm_schedulers",
-    "settings", "libraries",
+    "settings", "access", "libraries",
 )  # fmt: skip
 LIBRARY_FIELDS = ("url", "ref", "path")
 # kinds of what `exports` holds by name: the key in the file -> its section in a draft

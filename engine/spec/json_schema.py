@@ -7,12 +7,12 @@ what the YAML extensions of editors know best. A null counts as an absent key, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from engine import VERSION
 from engine.agents.limits import AT_LIMIT, MOST_TURNS
-from engine.spec import actions, connections, meanings, schedulers, slurm, tasks, triggers
+from engine.spec import access, actions, connections, meanings, schedulers, slurm, tasks, triggers
 from engine.spec.fields import (
     ACTION_FIELDS,
     ALIASES,
@@ -207,6 +207,10 @@ def _describe_step() -> Schema:
     }
 
 
+def _kept(rights: Iterable[str]) -> Schema:
+    return closed({right: closed(_PEOPLE) for right in rights})
+
+
 _HOOKS: Mapping[str, Schema] = dict.fromkeys(HOOK_LISTS, list_of(ref("hook")))
 _SHARED_LIMITS = closed(
     {
@@ -235,6 +239,7 @@ _TASK: Mapping[str, Schema] = {
     "slurm_schedulers": by_name(ref("scheduler")),
     "mcp": FLAG,
     "state": optional(closed({"on_conflict": choice(get_args(OnConflict))})),
+    "access": optional(_kept(access.OF_TASKS)),
 }
 _FIELD = closed(
     {
@@ -384,6 +389,11 @@ _TRIGGER: Schema = {
         for trigger_type, keys in triggers.FIELDS.items()
     ],
 }
+_ACCESS: Schema = {
+    "type": ["object", "null"],
+    "properties": {"*": _kept(access.ALL)},
+    "additionalProperties": _kept(access.OF_TASKS),
+}
 _JOB_ENDS = closed({"to": TEXTS, "output": FLAG}, needed=("to",))
 _EXPORTED_ACTION = closed({"to": TEXTS, "secrets": FLAG}, needed=("to",))
 _SECTIONS: Mapping[str, Schema] = {
@@ -401,6 +411,7 @@ _SECTIONS: Mapping[str, Schema] = {
     "triggers": by_name(_TRIGGER),
     "mcp_servers": by_name(_SERVER),
     "slurm_schedulers": by_name(ref("scheduler")),
+    "access": _ACCESS,
     "exports": optional(
         closed({"actions": by_name(_EXPORTED_ACTION), "job_ends": by_name(_JOB_ENDS)})
     ),

@@ -266,6 +266,14 @@ class StateRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Whom `access:` keeps a right to: it is taken from all others, and given to nobody."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A flow of steps; a job is one run of a task."""
 
@@ -286,6 +294,7 @@ class Task:
     slurm_schedulers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mcp: bool = False  # agents see it as a tool of its own
     state: StateRule | None = None
+    access: Mapping[str, Kept] = field(default_factory=dict)  # by right
     source_format: Literal["stroem", "torc"] = "stroem"
     # only from Torc files: failure handlers, user data
     torc: Mapping[str, Any] = field(default_factory=dict)
@@ -392,6 +401,8 @@ class Workspace:
     mentions_helper: bool = False  # or the command `stroem-step`
     exports: Exports = Exports()
     libraries: Mapping[str, Library] = field(default_factory=dict)
+    # pattern of folders and tasks -> right -> whom it is kept to
+    access: Mapping[str, Mapping[str, Kept]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from engine.spec import (
     settling,
     torc,
 )
+from engine.spec.access import read_shared_access
 from engine.spec.actions import read_action
 from engine.spec.agents import read_shared_limits
 from engine.spec.connections import (
@@ -64,6 +65,7 @@ _SINGULAR = {
     "mcp_servers": "MCP server",
     "slurm_schedulers": "Slurm scheduler",
     "settings": "Setting",
+    "access": "Access",
     "job_ends": "Export of the ends of task",
     "exported_actions": "Export of action",
     "libraries": "Library",
@@ -373,6 +375,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
             name: libraries.read_library(entry, place)
             for name, place, entry in entries("libraries")
         },
+        access={name: read_shared_access(name, entry) for name, _, entry in entries("access")},
     )
 
 

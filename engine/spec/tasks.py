@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
+from engine.spec.access import read_access
 from engine.spec.actions import read_action
 from engine.spec.agents import read_task_limits
 from engine.spec.artifacts import read_artifacts
@@ -77,6 +78,7 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         ),
         mcp=entry.flag("mcp"),
         state=_read_state(entry),
+        access=read_access(entry),
         place=place,
     )
     return reading

@@ -42,6 +42,7 @@ FOR_GUIDES = {
     "webhook": "webhook.png",
     "artifact": "artifact.png",
     "artifacts": "artifacts.png",
+    "rights": "rights.png",
     "subscription": "subscription.png",
     "connections": "connections.png",
     "connection": "connection.png",
@@ -57,7 +58,7 @@ PARTS = {
 # on a phone the account menu is inside the side bar
 ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}
 # everything else as root or anonymously
-AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera"}
+AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera", "job-veiled": "vera"}
 NIGHTLY = """
 actions:
   load: { type: script, script: "echo loaded; echo 'OUTPUT: {\\"rows\\": 1204}'" }
@@ -264,6 +265,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
         **_of_triggers(stage),
         **_of_subscriptions(stage),
         **_of_connections(stage),
+        **_of_rights(stage),
         **agent_scene.addresses(stage),
         **consent_scene.addresses(stage),
         **_of_work(seen),
@@ -333,6 +335,17 @@ def _of_connections(stage: Stage) -> dict[str, Scene]:
         "connection": (f"{page}/warehouse/", ()),
         "connection-check": (f"{page}/reports/", ()),
         "connection-new": (f"/admin/connections/{name}/add/postgres/", ()),
+    }
+
+
+def _of_rights(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import rights_scene
+
+    job = f"/admin/jobs/job/{rights_scene.prepare(stage).pk}/change/"
+    return {
+        "rights": (rights_scene.PAGE, ()),
+        "rights-of-task": (rights_scene.TASK, ()),
+        "job-veiled": (job, ("#tab-details",)),
     }
 
 

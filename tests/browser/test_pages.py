@@ -13,7 +13,13 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import consent_scene, state_scene, subscription_scene, trigger_scene
+from tests.browser import (
+    consent_scene,
+    rights_scene,
+    state_scene,
+    subscription_scene,
+    trigger_scene,
+)
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -36,6 +42,7 @@ def addresses(stage: Stage, job: Job) -> list[str]:
     request = ApprovalRequest.objects.get(job_id=job.pk)
     worker = Worker.objects.get(name="stage")
     state_scene.prepare(stage)
+    rights_scene.prepare(stage)
     return [
         "/admin/",
         "/admin/tasks/",
@@ -67,6 +74,9 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         "/admin/accounts/user/add/",
         "/admin/auth/group/",
         "/admin/accounts/workspacegrant/",
+        rights_scene.GRANT,
+        rights_scene.PAGE,
+        rights_scene.TASK,
         "/admin/accounts/apitoken/",
         "/admin/accounts/apitoken/add/",
         "/admin/accounts/connectedagent/",

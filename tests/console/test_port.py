@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -51,6 +52,27 @@ class Scripted:
 
     def step_results(self, job_id: UUID) -> dict[str, StepResult]:
         return {"call": StepResult("completed", None, None)}
+
+
+class Veiled(Scripted):
+    """The same, where some lines and the output are not for this reader."""
+
+    def news(self, root: UUID, after: str, known_actions: Collection[int]) -> News:
+        return replace(super().news(root, after, known_actions), hidden="Some lines are left out")
+
+    def result(self, job_id: UUID) -> JobResult:
+        return JobResult(job_id, "failed", "", None, hidden=("You may not see its logs",))
+
+
+def test_what_is_hidden_is_said_once_and_not_taken_for_nothing() -> None:
+    platform, out = Veiled(), io.StringIO()
+    screen = Screen(out)
+    Follower(platform, JOB, screen).follow()  # type: ignore[arg-type]
+    result = show_result(platform, JOB, "main", screen)  # type: ignore[arg-type]
+    lines = out.getvalue().splitlines()
+    assert lines.count("Some lines are left out.") == 1
+    assert lines[-2:] == ["main: failed", "  You may not see its logs"]
+    assert answer(platform, result)["hidden"] == ["You may not see its logs"]  # type: ignore[arg-type]
 
 
 def test_a_job_is_followed_through_the_port() -> None:

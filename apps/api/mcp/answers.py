@@ -16,10 +16,12 @@ from apps.accounts.models import User
 from apps.api import scope
 from apps.api.shapes.base import listed
 from apps.api.shapes.jobs import JOB_COLUMNS, JobShape
+from apps.jobs import veils
 from apps.jobs.flow import blueprints
-from apps.jobs.models import Job
+from apps.jobs.models import Job, Step
 from engine.errors import StroemError
 from engine.lifecycle import FINAL_JOB
+from engine.rights import Right
 
 MOST_S = 60
 MOST_STEPS = 500
@@ -74,14 +76,14 @@ def jobs(user: User, **wanted: Any) -> list[dict[str, Any]]:
 
 def describe(user: User, job: Job, *, with_output: bool = False) -> dict[str, Any]:
     """A job and its steps in flow order, the first MOST_STEPS of them."""
-    shown = jobs(user, pk=job.pk, limit=1)[0]
+    shown, rights = jobs(user, pk=job.pk, limit=1)[0], scope.rights(user, job)
     if with_output:
-        shown |= {"output": job.output, "error_message": job.error or None}
+        seen = veils.job(job, rights)
+        shown |= {"output": seen.output, "error_message": seen.error or None}
     plan = blueprints.load(job.blueprint_id)
     columns = ("name", "base", "kind", "status", "started_at", "completed_at", "error")
     rows = (
-        scope.steps(user)
-        .filter(job_id=job.pk)
+        Step.objects.filter(job_id=job.pk)
         .order_by("position", "base", F("loop_index").asc(nulls_first=True))
         .values_list(*columns)[: MOST_STEPS + 1]
     )
@@ -93,11 +95,13 @@ def describe(user: User, job: Job, *, with_output: bool = False) -> dict[str, An
             "status": status,
             "started_at": started_at,
             "completed_at": completed_at,
-            "error_message": error or None,
+            "error_message": (error or None) if Right.LOGS in rights else None,
         }
         for name, base, kind, status, started_at, completed_at, error in rows
     ]
     shown["steps"] = steps[:MOST_STEPS]
+    if hidden := veils.reasons(rights):
+        shown["hidden"] = hidden
     if len(steps) > MOST_STEPS:
         shown["more_steps"] = f"only the first {MOST_STEPS} steps are listed"
     return shown

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-
-from apps.accounts.grants import allows, role_on
-from apps.accounts.models import Role, User
+from apps.accounts.models import User
 from apps.api import scope
 from apps.jobs import services
 from apps.jobs.models import Job
+from apps.workspaces.rights import insist, sight_of
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound
+from engine.rights import Right
 from engine.spec.model import Task
 from engine.spec.schema_pieces import describe_fields
 
@@ -49,16 +48,13 @@ def offered(user: User) -> list[TaskTool]:
 
 
 def _offered(user: User) -> Iterator[tuple[str, str, Task]]:
-    rows = [
-        row
-        for row in scope.workspaces(user)
-        if row.current_id and allows(role_on(user, row.name), Role.OPERATOR)
-    ]
+    rows = [row for row in scope.workspaces(user) if row.current_id]
+    sight = sight_of(user)
     known = definitions_of([row.current_id for row in rows if row.current_id])
     for row in rows:
         if row.current_id in known:
             for name, task in sorted(known[row.current_id].tasks.items()):
-                if task.mcp:
+                if task.mcp and Right.RUN in sight.on(row.name, name):
                     yield row.name, name, task
 
 
@@ -83,10 +79,9 @@ def start(user: User, name: str, arguments: Mapping[str, Any]) -> dict[str, str]
 
 def execute(user: User, workspace: str, task: str, values: Mapping[str, Any]) -> Job:
     """Start a job as the user may. Raises NotFound, PermissionDenied, InputError."""
-    row = scope.workspace(user, workspace)
+    row = scope.task(user, workspace, task)
     definition = definition_of(row.current_id) if row.current_id else None
     if definition is None or task not in definition.tasks:
         raise NotFound("Task not found")
-    if not allows(role_on(user, workspace), Role.OPERATOR):
-        raise PermissionDenied("View-only access")
+    insist(sight_of(user).on(workspace, task), Right.RUN, "View-only access")
     return services.start_job(row.name, task, values, source_type="mcp", user=user)

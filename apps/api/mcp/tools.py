@@ -12,8 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from rest_framework.exceptions import ParseError
 
-from apps.accounts.grants import role_on
-from apps.accounts.models import Role, User
+from apps.accounts.models import User
 from apps.api import scope
 from apps.api.mcp import answers, tasks
 from apps.api.mcp.answers import MOST_S, UNAVAILABLE, Answer, Waiting, as_text, describe
@@ -21,11 +20,13 @@ from apps.api.shapes.workspaces import FlowStepField, InputFieldShape, TaskRow
 from apps.jobs import services
 from apps.jobs.log import search, tails
 from apps.jobs.log.cursors import EVERYTHING, Choice, Whose
-from apps.jobs.models import Job
+from apps.jobs.models import Job, Step
 from apps.workspaces.connections import kinds_in
+from apps.workspaces.rights import sight_of
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound, StroemError
 from engine.lifecycle import FINAL_JOB, JobStatus
+from engine.rights import Right
 from engine.spec.problems import did_you_mean
 
 MOST_JOBS = 100
@@ -122,8 +123,14 @@ def _check(name: str, value: Any, declared: Any) -> None:
 def _list_workspaces(user: User, _: Arguments) -> Any:
     rows = list(scope.workspaces(user))
     known = definitions_of([row.current_id for row in rows if row.current_id])
+    sight = sight_of(user)
     found = [
-        {"name": row.name, "task_count": len(known[row.current_id].tasks)}
+        {
+            "name": row.name,
+            "task_count": sum(
+                Right.SEE in sight.on(row.name, task) for task in known[row.current_id].tasks
+            ),
+        }
         for row in rows
         if row.current_id in known
     ]
@@ -136,6 +143,7 @@ def _list_tasks(user: User, given: Arguments) -> Any:
     else:
         rows = list(scope.workspaces(user))
     known = definitions_of([row.current_id for row in rows if row.current_id])
+    sight = sight_of(user)
     return [
         _named(
             name=name,
@@ -143,23 +151,23 @@ def _list_tasks(user: User, given: Arguments) -> Any:
             display_name=task.title,
             description=task.description,
             folder=task.folder,
-            can_execute=role_on(user, row.name) in (Role.OPERATOR, Role.ADMIN),
+            can_execute=Right.RUN in rights,
         )
         for row in rows
         if row.current_id in known
         for name, task in sorted(known[row.current_id].tasks.items())
+        if Right.SEE in (rights := sight.on(row.name, name))
     ]
 
 
 def _get_task(user: User, given: Arguments) -> Any:
-    row = scope.workspace(user, given["workspace"])
+    row = scope.task(user, given["workspace"], given["task_name"])
     definition = definition_of(row.current_id) if row.current_id else None
     name = given["task_name"]
     if definition is None or name not in definition.tasks:
         raise NotFound("Task not found")
-    found = TaskRow(
-        name, row.name, definition, role_on(user, row.name), kinds_in(row.pk, definition)
-    )
+    sight = sight_of(user).on(row.name, name)
+    found = TaskRow(name, row.name, definition, sight, kinds_in(row.pk, definition))
     fields, steps = InputFieldShape(), FlowStepField()
     flow = [{"name": key, **steps.to_representation(step)} for key, step in found.task.flow.items()]
     return _named(
@@ -204,12 +212,12 @@ def _wait_for_job(user: User, given: Arguments) -> Any:
     return Waiting(user, job.pk, time.monotonic() + seconds).look()
 
 
-def _part_of_log(user: User, job: Job, step: str | None) -> Choice:
+def _part_of_log(job: Job, step: str | None) -> Choice:
     if step == "_server":
         return Choice(Whose.SERVER)
     if not step:
         return EVERYTHING
-    found = scope.steps(user).filter(job_id=job.pk, name=step)
+    found = Step.objects.filter(job_id=job.pk, name=step)
     ids = list(found.values_list("pk", flat=True))
     if not ids:
         raise NotFound("Step not found")
@@ -217,8 +225,8 @@ def _part_of_log(user: User, job: Job, step: str | None) -> Choice:
 
 
 def _search_job_logs(user: User, given: Arguments) -> Any:
-    job = scope.job(user, given["job_id"])
-    choice = _part_of_log(user, job, given.get("step"))
+    job = scope.job(user, given["job_id"], Right.LOGS)
+    choice = _part_of_log(job, given.get("step"))
     text = given["text"][: search.LONGEST_TERM]
     try:
         place = search.Place.parse(given.get("after") or "0")
@@ -230,8 +238,8 @@ def _search_job_logs(user: User, given: Arguments) -> Any:
 
 
 def _get_job_logs(user: User, given: Arguments) -> str:
-    job = scope.job(user, given["job_id"])
-    choice = _part_of_log(user, job, given.get("step"))
+    job = scope.job(user, given["job_id"], Right.LOGS)
+    choice = _part_of_log(job, given.get("step"))
     start = tails.start_of_tail(job.pk, choice, MOST_LINES)
     chunks = tails.piece(job.pk, choice, start)
     lines = [line for chunk in chunks for line in _lines(chunk.lines)]
@@ -264,7 +272,7 @@ def _list_jobs(user: User, given: Arguments) -> Any:
 
 def _cancel_job(user: User, given: Arguments) -> Any:
     refusal = "Insufficient permissions to cancel this job"
-    job = scope.job(user, given["job_id"], Role.OPERATOR, refusal=refusal)
+    job = scope.job(user, given["job_id"], Right.RUN, refusal=refusal)
     if job.status in FINAL_JOB:
         return {"status": "already_terminal", "message": f"The job is {job.status} already"}
     services.cancel_job(job.pk, actor=user.email)

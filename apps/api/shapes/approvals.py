@@ -11,6 +11,7 @@ from apps.api.shapes.base import Asked, Shape, TextOrNull, Values, listed
 from apps.api.shapes.workspaces import InputFieldShape
 from apps.approvals import rights
 from apps.approvals.models import ApprovalRequest, Delegation, Record, Vote
+from apps.workspaces.rights import NO_INPUTS
 from engine.lifecycle import RequestStatus, StepStatus
 from engine.spec.model import InputField
 
@@ -127,7 +128,11 @@ class ApprovalDetailShape(ApprovalShape):  # the context says which `user` asks
 
     @extend_schema_field(VoteShape(many=True))
     def get_votes(self, row: ApprovalRequest) -> list[Any]:
-        return listed(VoteShape, row.votes.select_related("user").order_by("at"))
+        votes = list(row.votes.select_related("user").order_by("at"))
+        if row.message == NO_INPUTS:  # the answers in the form are inputs, too
+            for vote in votes:
+                vote.input = None
+        return listed(VoteShape, votes)
 
     @extend_schema_field(DelegationShape(many=True))
     def get_delegations(self, row: ApprovalRequest) -> list[Any]:

@@ -15,6 +15,7 @@ from apps.api.shapes.workspaces import InputFieldShape
 from apps.jobs.models import Attempt, Step
 from apps.jobs.plans import Node
 from engine.lifecycle import AttemptStatus
+from engine.rights import ALL_RIGHTS, Right, Rights
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField
 
@@ -117,6 +118,7 @@ class StepRow:
     node: Node | None
     attempts: list[Try]
     form: dict[str, InputField] | None = None  # of an agent that waits for a person
+    rights: Rights = ALL_RIGHTS
 
     @property
     def failures(self) -> list[Attempt]:
@@ -126,7 +128,7 @@ class StepRow:
     @property
     def input(self) -> Any:
         """The rendered input; before the claim, the input as written."""
-        if self.step.input is None and self.node is not None:
+        if self.step.input is None and self.node is not None and Right.INPUTS in self.rights:
             return to_json(self.node.step.input)
         return self.step.input
 
@@ -183,6 +185,14 @@ class StepRow:
     def approval_message(self) -> str | None:
         output = self.step.output if self.approval_fields is not None else None
         return output.get("approval_message") if isinstance(output, dict) else None
+
+
+class Hidden(serializers.DictField):
+    """What the caller lacks the right to see, and a sentence for each."""
+
+    def __init__(self) -> None:
+        told = "By right: why fields are null that the caller may not see"
+        super().__init__(child=serializers.CharField(), help_text=told)
 
 
 class Batches(serializers.ListSerializer[Any]):
@@ -242,6 +252,7 @@ class StepPage(Shape[Values]):  # of one batch of rows
     next = serializers.CharField(
         allow_null=True, help_text="Send it as `cursor` for the next page; null on the last one"
     )
+    hidden = Hidden()
 
     @extend_schema_field(StepShape(many=True))
     def get_items(self, page: Values) -> list[dict[str, Any]]:
@@ -260,6 +271,7 @@ class JobDetailShape(JobShape):
     parent_job_id = serializers.UUIDField(source="job.parent_job_id", allow_null=True)
     steps = StepShape(many=True)
     workflow_actions = WorkflowActionShape(many=True, help_text="Newest generation first")
+    hidden = Hidden()
 
     def get_restart_from_step(self, row: Values) -> str | None:
         return None

@@ -53,6 +53,8 @@ class NewsShape(Shape[News]):
     has_more = serializers.BooleanField(source="log.has_more")
     has_ended = serializers.BooleanField(help_text="Nothing of it is open any more")
 
+    hidden = TextOrNull(help_text="Why lines and errors of some jobs are left out")
+
     @extend_schema_field(JobLinesShape(many=True))
     def get_logs(self, row: News) -> list[dict[str, Any]]:
         return [{"job_id": job_id, "logs": lines} for job_id, lines in row.log.chunks]

@@ -12,14 +12,15 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.accounts.models import Role
 from apps.api.shapes.base import Asked, FrozenField, Shape, Values
 from apps.fleet.matching import takers
 from apps.workspaces.connections import Listed, connections_in, offered
 from apps.workspaces.models import Revision, Workspace
+from apps.workspaces.rights import EVERYTHING_IN_SIGHT, NOT_TOLD, Sight
 from engine.durations import Duration
 from engine.forecast import Outlook, StepForecast
 from engine.masking import MASK
+from engine.rights import Right, Rights
 from engine.spec.connection_types import names_in
 from engine.spec.freeze import to_json
 from engine.spec.model import InputField, Retry, Step, Task, Trigger
@@ -35,11 +36,31 @@ def label_of(revision: Revision | None) -> str | None:
 class WorkspaceRow:
     row: Workspace
     definition: Definition
+    sight: Sight = EVERYTHING_IN_SIGHT
     stored: Sequence[str] = ()  # names of connections in the database
 
     @property
     def connections(self) -> int:
         return len({*self.definition.connections, *self.stored})
+
+    @property
+    def is_whole(self) -> bool:
+        return self.sight.is_whole(self.row.name)
+
+    @property
+    def tasks(self) -> int:
+        name = self.row.name
+        return sum(Right.SEE in self.sight.on(name, task) for task in self.definition.tasks)
+
+    @property
+    def triggers(self) -> int:
+        name, found = self.row.name, self.definition.triggers.values()
+        return sum(Right.SEE in self.sight.on(name, one.starts) for one in found)
+
+    @property
+    def problems(self) -> Sequence[Values]:
+        """Who sees only some tasks is not told what is written about others."""
+        return self.row.problems if self.is_whole else ()
 
     @property
     def actions(self) -> int:
@@ -55,6 +76,8 @@ class WorkspaceRow:
 
     @property
     def error(self) -> str | None:
+        if self.row.has_failed and not self.is_whole:
+            return NOT_TOLD
         return "\n".join(self._texts("error")) or None
 
     @property
@@ -66,7 +89,7 @@ class WorkspaceRow:
         return self._texts("warning") or None
 
     def _texts(self, severity: str) -> list[str]:
-        return [item["text"] for item in self.row.problems if item["severity"] == severity]
+        return [item["text"] for item in self.problems if item["severity"] == severity]
 
 
 class ProblemShape(Shape[Values]):
@@ -86,16 +109,16 @@ class SizeField(serializers.IntegerField):
 
 class WorkspaceShape(Shape[WorkspaceRow]):
     name = serializers.CharField(source="row.name")
-    tasks_count = SizeField(source="definition.tasks")
+    tasks_count = serializers.IntegerField(source="tasks")
     actions_count = serializers.IntegerField(source="actions")
-    triggers_count = SizeField(source="definition.triggers")
+    triggers_count = serializers.IntegerField(source="triggers")
     connections_count = serializers.IntegerField(source="connections")
     revision = serializers.CharField(allow_null=True)
     state = serializers.ChoiceField(["loaded", "warnings", "failed"])
     source = serializers.CharField(source="row.source")  # type: ignore[assignment]  # of DRF's fields, too
     location = serializers.CharField(source="row.location")
     checked_at = serializers.DateTimeField(source="row.checked_at", allow_null=True)
-    problems = ProblemShape(source="row.problems", many=True)
+    problems = ProblemShape(many=True)
     error = serializers.CharField(required=False)
     quarantine = serializers.CharField(required=False)
     warnings = serializers.ListField(child=serializers.CharField(), required=False)
@@ -139,7 +162,7 @@ class TaskRow:
     name: str
     workspace: str
     definition: Definition
-    role: Role | None
+    rights: Rights
     kinds: Mapping[str, str | None] = with_default(default_factory=dict)  # type of each connection
 
     @property
@@ -148,7 +171,7 @@ class TaskRow:
 
     @property
     def can_execute(self) -> bool:
-        return self.task.manual and self.role in (Role.OPERATOR, Role.ADMIN)
+        return self.task.manual and Right.RUN in self.rights
 
     @property
     def triggers(self) -> list[TriggerRow]:

@@ -14,8 +14,11 @@ from apps.api import scope
 from apps.api.shapes.agents import CostsShape, TranscriptShape
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.views.base import ApiView
+from apps.jobs.models import Step
+from apps.workspaces.rights import insist
 from engine.agents.limits import MOST_TURNS
 from engine.errors import Conflict, NotFound
+from engine.rights import Right
 
 USUAL_TURNS = 50
 USUAL_DAYS, MOST_DAYS = 30, 366
@@ -44,12 +47,13 @@ class TranscriptView(ApiView):
         responses={200: TranscriptShape, 400: ErrorShape, 404: ErrorShape, 409: ErrorShape},
     )
     def get(self, request: Request, job: str, step: str) -> Response:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.INPUTS)  # it quotes inputs, and what was printed
+        insist(scope.rights(request.user, row), Right.LOGS)
         turn = _number(request, "turn", MOST_TURNS)
         run = _number(request, "run", MOST_RUNS)
         after = _number(request, "after", MOST_TURNS, least=0) or 0
         limit = _number(request, "limit", MOST_TURNS) or USUAL_TURNS
-        named = scope.steps(request.user).filter(job_id=row.pk, name=step.replace("\x00", ""))
+        named = Step.objects.filter(job_id=row.pk, name=step.replace("\x00", ""))
         found = named.only("kind", "name", "status").first()
         if found is None:
             raise NotFound("Step not found")

@@ -53,7 +53,9 @@ class InboxView(ApiView):
             found = rights.waiting_for(request.user)
         known = found.select_related("workspace").prefetch_related("votes")
         rows = known.order_by("created_at", "id")[window(request)]
-        return answer(ApprovalPage, {"items": rows, "total": found.count()})
+        user = signed_in(request.user)
+        items = [rights.veiled(user, row) for row in rows]
+        return answer(ApprovalPage, {"items": items, "total": found.count()})
 
 
 class ApprovalView(ApiView):
@@ -61,8 +63,10 @@ class ApprovalView(ApiView):
 
     @extend_schema(responses={200: ApprovalDetailShape, 404: ErrorShape, 409: ErrorShape})
     def get(self, request: Request, job: str, step: str) -> Response:
-        row = _request(request, job, step)
-        return answer(ApprovalDetailShape, row, user=signed_in(request.user))
+        row, user = _request(request, job, step), signed_in(request.user)
+        if rights.right_to_decide(user, row) is None:
+            rights.veiled(user, row)
+        return answer(ApprovalDetailShape, row, user=user)
 
 
 class DecideView(ApiView):

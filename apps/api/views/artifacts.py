@@ -20,6 +20,7 @@ from apps.artifacts import blobs
 from apps.artifacts.files import serving, shelf
 from apps.jobs.pages.hub import off_loop
 from engine.errors import NotFound
+from engine.rights import Right
 
 _BYTES = {(200, "*/*"): OpenApiTypes.BINARY, (206, "*/*"): OpenApiTypes.BINARY}
 _ZIP = {(200, "application/zip"): OpenApiTypes.BINARY}
@@ -28,7 +29,7 @@ _ZIP = {(200, "application/zip"): OpenApiTypes.BINARY}
 class ArtifactsView(ApiView):
     @extend_schema(responses={200: ArtifactShape(many=True), 404: ErrorShape})
     def get(self, request: Request, job: str) -> Response:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.INPUTS)
         found = list(shelf.of_job(row.pk).select_related("blob"))
         shape = ArtifactShape(context={"ambiguous": shelf.ambiguous(found)})
         return Response([shape.to_representation(one) for one in found])
@@ -56,7 +57,7 @@ class ArtifactView(ApiView):
         },
     )
     def get(self, request: Request, job: str, name: str) -> HttpResponseBase:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.INPUTS)
         found = shelf.find(row.pk, name, request.query_params.get("step") or None)
         if found is None:
             raise NotFound("Artifact not found")
@@ -83,7 +84,7 @@ class ArtifactsZipView(ApiView):
 
     @extend_schema(responses={**_ZIP, 404: ErrorShape})
     def get(self, request: Request, job: str) -> HttpResponseBase:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.INPUTS)
         found = list(shelf.of_job(row.pk).select_related("blob"))
         if not found:
             raise NotFound("The job has no artifacts")

@@ -8,8 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.grants import allows, role_on, signed_in
-from apps.accounts.models import Role
+from apps.accounts.grants import signed_in
 from apps.api import scope
 from apps.api.shapes.base import ErrorShape, answer, answer_list, checked
 from apps.api.shapes.connections import (
@@ -28,19 +27,21 @@ from apps.api.views.base import ApiView
 from apps.connections import checks
 from apps.workspaces import connections
 from apps.workspaces.models import Connection, Workspace
+from apps.workspaces.rights import insist, sight_of
 from apps.workspaces.snapshots import definition_of
 from engine.errors import NotFound
+from engine.rights import Right
 from engine.spec.connection_types import uses_of
 from engine.spec.model import Workspace as Definition
 
-CHECK_REFUSED = "Checking a connection takes the role operator"
+CHECK_REFUSED = "Checking a connection takes the right 'run' on every task of the workspace"
 _WRITTEN = {200: StoredShape, 400: ErrorShape, 403: ErrorShape, 404: ErrorShape, 409: ErrorShape}
 
 
 class ConnectionsView(ApiView):
-    @extend_schema(responses={200: ConnectionShape(many=True), 404: ErrorShape})
+    @extend_schema(responses={200: ConnectionShape(many=True), 403: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace)
+        row = scope.connected(request.user, workspace)
         definition = _definition(row)
         return answer_list(ConnectionShape, _rows(row, definition))
 
@@ -48,9 +49,11 @@ class ConnectionsView(ApiView):
 class ConnectionTypesView(ApiView):
     """The types that the files declare, with the properties of their connections."""
 
-    @extend_schema(responses={200: ConnectionTypeShape(many=True), 404: ErrorShape})
+    @extend_schema(
+        responses={200: ConnectionTypeShape(many=True), 403: ErrorShape, 404: ErrorShape}
+    )
     def get(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace)
+        row = scope.connected(request.user, workspace)
         definition = _definition(row)
         kinds = connections.kinds_in(row.pk, definition)
         names = {
@@ -64,10 +67,10 @@ class ConnectionTypesView(ApiView):
 class ConnectionView(ApiView):
     """One connection. What is stored in the database overrides one of the files by name."""
 
-    @extend_schema(responses={200: ConnectionDetailShape, 404: ErrorShape})
+    @extend_schema(responses={200: ConnectionDetailShape, 403: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.workspace(request.user, workspace)
-        shows = allows(role_on(request.user, workspace), Role.ADMIN)
+        row = scope.connected(request.user, workspace)
+        shows = Right.SECRETS in sight_of(request.user).on(workspace)
         for found in _rows(row, _definition(row), shows=shows):
             if found.one.name == name:
                 return answer(ConnectionDetailShape, found)
@@ -76,14 +79,14 @@ class ConnectionView(ApiView):
     @extend_schema(request=ConnectionRequest, responses=_WRITTEN)
     def put(self, request: Request, workspace: str, name: str) -> Response:
         """Store all of its values. A value sent as the mask stays what it was."""
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.connected(request.user, workspace, Right.SECRETS)
         given = checked(ConnectionRequest, request)
         return _store(request, row, name, given["type"], given, adds=False)
 
     @extend_schema(request=ConnectionChange, responses=_WRITTEN)
     def patch(self, request: Request, workspace: str, name: str) -> Response:
         """Store some of its values, such as a new password; the others stay."""
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.connected(request.user, workspace, Right.SECRETS)
         given = checked(ConnectionChange, request)
         found = Connection.objects.filter(workspace=row, name=name).first()
         if found is None:
@@ -92,7 +95,7 @@ class ConnectionView(ApiView):
 
     @extend_schema(responses={200: RemovedConnectionShape, 403: ErrorShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.connected(request.user, workspace, Right.SECRETS)
         is_in_files = connections.remove(row, name)
         return answer(RemovedConnectionShape, {"name": name, "is_in_files": is_in_files})
 
@@ -105,7 +108,9 @@ class CheckView(ApiView):
         responses={200: CheckedShape, 403: ErrorShape, 404: ErrorShape, 409: ErrorShape},
     )
     def post(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal=CHECK_REFUSED)
+        row = scope.connected(request.user, workspace)
+        held = sight_of(request.user).on(workspace, checks.task_of(name))
+        insist(held, Right.RUN, CHECK_REFUSED)
         job = checks.start(row, name, signed_in(request.user))
         return answer(CheckedShape, {"job_id": job.pk})
 

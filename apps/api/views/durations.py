@@ -31,7 +31,7 @@ class TaskStatsView(ApiView):
         responses={200: StatsShape, 400: ErrorShape, 404: ErrorShape},
     )
     def get(self, request: Request, workspace: str, task: str) -> Response:
-        row = scope.workspace(request.user, workspace)
+        row = scope.task(request.user, workspace, task)
         window = _window(request.query_params.get("limit") or str(USUAL))
         if not _is_known(row, task):
             raise NotFound("Task not found")

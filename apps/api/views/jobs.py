@@ -13,7 +13,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.grants import Person, signed_in
-from apps.accounts.models import Role
 from apps.api import scope, tags
 from apps.api.paging import before, cursor_after, window
 from apps.api.parsers import cursor_of, is_true
@@ -23,14 +22,15 @@ from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, RestartRe
 from apps.api.shapes.workspaces import ExecuteShape
 from apps.api.views.base import PAGE, ApiView
 from apps.api.views.steps import step_rows
-from apps.jobs import services
+from apps.jobs import services, veils
 from apps.jobs.flow import restarts
 from apps.jobs.log.cursors import EVERYTHING, Choice, Whose, read
-from apps.jobs.models import Job
+from apps.jobs.models import Job, Step
 from apps.jobs.names import tasks_with
 from apps.workflow_actions.snapshots import actions_of
 from engine.errors import NotFound
 from engine.lifecycle import JobStatus, StepStatus
+from engine.rights import Right
 
 SOURCE_TYPES = (
     "api user trigger webhook hook task mcp agent_tool event_source consumer retry upload rerun"
@@ -116,14 +116,21 @@ class JobView(ApiView):
     )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
+        rights = scope.rights(request.user, row)
         with_steps = is_true(request, "steps", usual=True)
-        actions = actions_of(row) if with_steps else []
-        tag = tags.tag_of(row, actions, with_steps=with_steps)
+        actions = veils.actions(actions_of(row), rights) if with_steps else []
+        tag = tags.tag_of(row, actions, rights, with_steps=with_steps)
         if tags.is_known(request, tag):
             return Response(status=304, headers={"ETag": tag})
-        values = _described(scope.jobs(request.user).filter(pk=row.pk)).get()
-        steps = step_rows(scope.steps(request.user), row) if with_steps else iter(())
-        shown = {**values, "job": row, "steps": steps, "workflow_actions": actions}
+        values = _described(Job.objects.filter(pk=row.pk)).get()
+        steps = step_rows(row, rights) if with_steps else iter(())
+        shown = {
+            **values,
+            "job": veils.job(row, rights),
+            "steps": steps,
+            "workflow_actions": actions,
+            "hidden": veils.reasons(rights),
+        }
         found = answer(JobDetailShape, shown)
         found.headers["ETag"] = tag
         return found
@@ -133,7 +140,7 @@ class CancelView(ApiView):
     @extend_schema(request=None, responses={200: StatusShape, 404: ErrorShape, 409: ErrorShape})
     def post(self, request: Request, job: str) -> Response:
         refusal = "Insufficient permissions to cancel this job"
-        row = scope.job(request.user, job, Role.OPERATOR, refusal=refusal)
+        row = scope.job(request.user, job, Right.RUN, refusal=refusal)
         services.cancel_job(row.pk, actor=signed_in(request.user).email)
         return answer(StatusShape, {"status": JobStatus.CANCELLED})
 
@@ -148,7 +155,7 @@ class RestartView(ApiView):
     )
     def post(self, request: Request, job: str) -> Response:
         refusal = "Insufficient permissions to restart this job"
-        row = scope.job(request.user, job, Role.OPERATOR, refusal=refusal)
+        row = scope.job(request.user, job, Right.RUN, refusal=refusal)
         user = signed_in(request.user)
         if checked(RestartRequest, request).get("failed"):
             restarts.restart_failed(row.pk, actor=user.email)
@@ -163,7 +170,7 @@ class LogsView(ApiView):
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
     )
     def get(self, request: Request, job: str) -> Response:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.LOGS)
         return _logs(request, row)
 
 
@@ -176,18 +183,18 @@ class StepLogsView(ApiView):
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
     )
     def get(self, request: Request, job: str, step: str) -> Response:
-        row = scope.job(request.user, job)
-        return _logs(request, row, part_of_log(request, row, step))
+        row = scope.job(request.user, job, Right.LOGS)
+        return _logs(request, row, part_of_log(row, step))
 
 
-def part_of_log(request: Request, row: Job, step: str) -> Choice:
+def part_of_log(row: Job, step: str) -> Choice:
     """The lines of this step, of the server, or all without a name. Raises NotFound."""
     if step == SERVER:
         return Choice(Whose.SERVER)
     if not step:
         return EVERYTHING
-    steps = scope.steps(request.user).filter(job_id=row.pk)
-    ids = list(steps.filter(name=step).values_list("pk", flat=True))
+    steps = Step.objects.filter(job_id=row.pk, name=step)
+    ids = list(steps.values_list("pk", flat=True))
     if not ids:
         raise NotFound("Step not found")
     return Choice.of(Whose.STEP, *ids)

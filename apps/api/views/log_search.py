@@ -13,6 +13,7 @@ from apps.api.shapes.log_search import LogSearchShape
 from apps.api.views.base import ApiView
 from apps.api.views.jobs import part_of_log
 from apps.jobs.log import search
+from engine.rights import Right
 
 USUAL_HITS = 100
 
@@ -33,12 +34,18 @@ class LogSearchView(ApiView):
                 "limit", int, description=f"How many lines, {USUAL_HITS} if not given"
             ),
         ],
-        responses={200: LogSearchShape, 400: ErrorShape, 404: ErrorShape, 503: ErrorShape},
+        responses={
+            200: LogSearchShape,
+            400: ErrorShape,
+            403: ErrorShape,
+            404: ErrorShape,
+            503: ErrorShape,
+        },
     )
     def get(self, request: Request, job: str) -> Response:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.LOGS)
         given = request.query_params
-        choice = part_of_log(request, row, given.get("step") or "")
+        choice = part_of_log(row, given.get("step") or "")
         found = search.find(row.pk, choice, _text(request), _place(request), _limit(request))
         return answer(
             LogSearchShape,

@@ -7,13 +7,14 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.grants import visible
 from apps.api import scope
 from apps.api.parsers import cursor_of
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.news import NewsShape
 from apps.api.views.base import ApiView
-from apps.workflow_actions.following import news
+from apps.workflow_actions.following import Within, news
+from apps.workspaces.rights import sight_of
+from engine.rights import Right
 
 MOST_KNOWN, LONGEST_ID = 1000, 18
 ENDED_WITHIN_S = 15.0  # looks over a network are slow
@@ -21,7 +22,7 @@ ENDED_WITHIN_S = 15.0  # looks over a network are slow
 
 class NewsView(ApiView):
     """What runs or has just ended, and the lines since `after`. Jobs that the caller must not see
-    are left out."""
+    are left out; of those whose logs they must not see, lines and errors, which `hidden` says."""
 
     query = ("after", "known")
 
@@ -36,9 +37,14 @@ class NewsView(ApiView):
     )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
-        within = visible(request.user, "workspace__name")
-        known = _known(request)
-        found = news(row.pk, cursor_of(request), known, within, ended_within_s=ENDED_WITHIN_S)
+        sight = sight_of(request.user)
+        found = news(
+            row.pk,
+            cursor_of(request),
+            _known(request),
+            Within(sight.tasks(), sight.tasks(Right.LOGS)),
+            ended_within_s=ENDED_WITHIN_S,
+        )
         return answer(NewsShape, found)
 
 

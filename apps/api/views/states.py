@@ -16,7 +16,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.grants import signed_in
-from apps.accounts.models import Role
 from apps.api import scope
 from apps.api.errors import RETRY_SOON, told
 from apps.api.paging import window
@@ -32,11 +31,16 @@ from apps.api.views.base import PAGE, ApiView, refuse_nul
 from apps.artifacts.models import State
 from apps.artifacts.state import history, uploads
 from apps.workspaces.models import Workspace
+from apps.workspaces.rights import REFUSALS
 from apps.workspaces.snapshots import definition_of
 from engine.archives import Readable
 from engine.errors import NotFound, PlatformError
+from engine.rights import Right
 
 NO_GLOBAL = "Admin privileges required for global-state upload"
+NO_GLOBAL_STATE = (
+    "The workspace's own state is for those who may see the inputs of the whole workspace"
+)
 MOST_VALUES = 1000
 ARCHIVE = (200, "application/gzip")
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
@@ -67,10 +71,13 @@ class ArchiveParser(BaseParser):
         return stream
 
 
-def _owner(request: Request, workspace: str, task: str, needed: Role = Role.VIEWER) -> Owner:
+def _owner(request: Request, workspace: str, task: str, needed: Right = Right.INPUTS) -> Owner:
     """Raises NotFound, PermissionDenied."""
-    refusal = "Permission denied" if task else NO_GLOBAL
-    row = scope.workspace(request.user, workspace, needed, refusal=refusal)
+    if task:
+        row = scope.task(request.user, workspace, task, needed, refusal=REFUSALS.get(needed, ""))
+    else:
+        refusal = NO_GLOBAL_STATE if needed is Right.INPUTS else NO_GLOBAL
+        row = scope.workspace(request.user, workspace, needed, refusal=refusal)
     state = history.find(row.pk, task)
     if task and state is None:
         known = definition_of(row.current_id).tasks if row.current_id else {}
@@ -85,8 +92,8 @@ def _number(text: str, name: str = "version") -> int:
     return int(text)
 
 
-def _writer(task: str) -> Role:
-    return Role.OPERATOR if task else Role.ADMIN
+def _writer(task: str) -> Right:
+    return Right.RUN if task else Right.MANAGE
 
 
 class StateView(ApiView):
@@ -142,7 +149,7 @@ class StateView(ApiView):
     @extend_schema(responses={200: ForgottenShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, task: str = "") -> Response:
         """Remove values, files and all versions, for good."""
-        owner = _owner(request, workspace, task, Role.ADMIN)
+        owner = _owner(request, workspace, task, Right.MANAGE)
         count = history.forget(owner.workspace.pk, task) if owner.state else 0
         return answer(ForgottenShape, {"removed_versions": count})
 

@@ -24,9 +24,11 @@ from apps.api.views.base import ApiView
 from apps.approvals.answers import fields_of
 from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
+from apps.jobs import veils
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Attempt, Job, Step
 from engine.lifecycle import RequestStatus, StepStatus
+from engine.rights import Right, Rights
 from engine.spec.model import InputField
 
 BATCH = 500
@@ -51,7 +53,8 @@ class StepsView(ApiView):
     )
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job)
-        found = scope.steps(request.user).filter(job_id=row.pk)
+        rights = scope.rights(request.user, row)
+        found = Step.objects.filter(job_id=row.pk)
         if status := request.query_params.get("status"):
             if status not in STATUSES:
                 known = ", ".join(STATUSES)
@@ -62,20 +65,21 @@ class StepsView(ApiView):
         steps = list(ordered.defer(*LARGE)[: part.stop - part.start])
         is_full = len(steps) == part.stop - part.start
         page = {
-            "items": _rows(row, steps),
+            "items": _rows(row, steps, rights),
             "total": found.count(),
             "next": _cursor(steps[-1]) if is_full and steps else None,
+            "hidden": veils.reasons(rights),
         }
         return answer(StepPage, page)
 
 
-def step_rows(rows: QuerySet[Step], job: Job) -> Iterator[list[StepRow]]:
+def step_rows(job: Job, rights: Rights) -> Iterator[list[StepRow]]:
     """All steps of the job, in batches, since there may be 10,000."""
-    ordered = _ordered(rows.filter(job_id=job.pk)).defer(*LARGE)
+    ordered = _ordered(Step.objects.filter(job_id=job.pk)).defer(*LARGE)
     with transaction.atomic():  # a server-side cursor needs a transaction
         steps = ordered.iterator(chunk_size=BATCH)
         while batch := list(islice(steps, BATCH)):
-            yield _rows(job, batch)
+            yield _rows(job, batch, rights)
 
 
 def _ordered(rows: QuerySet[Step]) -> Any:
@@ -99,12 +103,14 @@ def _cursor(step: Step) -> str:
     return f"{step.position}~{place}~{step.pk}"
 
 
-def _rows(job: Job, steps: list[Step]) -> list[StepRow]:
+def _rows(job: Job, steps: list[Step], rights: Rights) -> list[StepRow]:
     plan = blueprints.load(job.blueprint_id)
     tries = _tries([step.pk for step in steps if step.fence > 1 or step.retry_at])
-    forms = _forms(steps)
+    forms = _forms(steps) if Right.INPUTS in rights else {}
+    veils.steps(steps, rights)
+    veils.attempts((one.row for rows in tries.values() for one in rows), rights)
     return [
-        StepRow(step, plan.nodes.get(step.base), tries[step.pk], forms.get(step.pk))
+        StepRow(step, plan.nodes.get(step.base), tries[step.pk], forms.get(step.pk), rights)
         for step in steps
     ]
 

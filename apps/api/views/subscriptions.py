@@ -7,7 +7,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.grants import signed_in
-from apps.accounts.models import Role
 from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
@@ -27,14 +26,14 @@ from apps.subscriptions.services import Wanted
 class SubscriptionsView(ApiView):
     @extend_schema(responses=SubscriptionShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.subscribable(request.user, workspace)
         return answer_list(SubscriptionShape, scope.subscriptions(row))
 
     @extend_schema(
         request=CreateRequest, responses={200: NewSecretShape, 404: ErrorShape, 409: ErrorShape}
     )
     def post(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.subscribable(request.user, workspace)
         given = checked(CreateRequest, request)
         wanted = Wanted(given["url"], given["events"], given["with_output"])
         by = signed_in(request.user).email

@@ -7,7 +7,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.grants import signed_in
-from apps.accounts.models import Role
 from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer, answer_list
@@ -22,8 +21,10 @@ from apps.api.shapes.triggers import (
 from apps.api.views.base import PAGE, ApiView
 from apps.triggers import services
 from apps.triggers.models import Firing
-from apps.triggers.snapshots import with_sources
+from apps.triggers.snapshots import veiled, veiled_trigger, with_sources
+from apps.workspaces.rights import sight_of
 from engine.lifecycle import FiringStatus
+from engine.rights import Right
 
 SHOWN = 50
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
@@ -38,11 +39,14 @@ class AllTriggersView(ApiView):
         responses={200: TriggerPage, 400: ErrorShape},
     )
     def get(self, request: Request) -> Response:
-        rows = scope.triggers(request.user)
+        rows, sight = scope.triggers(request.user), sight_of(request.user)
         name = request.query_params.get("workspace")
         if name:
             rows = rows.filter(workspace__name=name)
-        shown = with_sources(rows[window(request)])
+        shown = [
+            veiled_trigger(row, sight.on(row.workspace.name, row.task))
+            for row in with_sources(rows[window(request)])
+        ]
         return answer(TriggerPage, {"items": shown, "total": rows.count()})
 
 
@@ -51,7 +55,9 @@ class TriggersView(ApiView):
     def get(self, request: Request, workspace: str) -> Response:
         row = scope.workspace(request.user, workspace)
         rows = scope.triggers(request.user).filter(workspace=row, is_listed=True)
-        return answer_list(TriggerStateShape, with_sources(rows))
+        sight = sight_of(request.user)
+        shown = [veiled_trigger(one, sight.on(row.name, one.task)) for one in with_sources(rows)]
+        return answer_list(TriggerStateShape, shown)
 
 
 class TriggerView(ApiView):
@@ -59,16 +65,21 @@ class TriggerView(ApiView):
     def get(self, request: Request, workspace: str, trigger: str) -> Response:
         row = scope.trigger(request.user, workspace, trigger)
         with_sources([row])
+        rights = sight_of(request.user).on(workspace, row.task)
         firings = Firing.objects.filter(trigger=row).defer("sealed").order_by("-created_at", "-id")
         dead = firings.filter(status=FiringStatus.DEAD)
-        history = TriggerHistory(row, list(firings[:SHOWN]), list(dead[:SHOWN]))
+        history = TriggerHistory(
+            veiled_trigger(row, rights),
+            veiled(list(firings[:SHOWN]), rights),
+            veiled(list(dead[:SHOWN]), rights),
+        )
         return answer(TriggerDetailShape, history)
 
 
 class PauseView(ApiView):
     @extend_schema(request=None, responses={200: TriggerStateShape, 404: ErrorShape})
     def post(self, request: Request, workspace: str, trigger: str) -> Response:
-        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        row = scope.trigger(request.user, workspace, trigger, Right.RUN)
         by = signed_in(request.user).email
         (found,) = with_sources([services.pause(row.pk, by=by)])
         return answer(TriggerStateShape, found)
@@ -77,7 +88,7 @@ class PauseView(ApiView):
 class ResumeView(ApiView):
     @extend_schema(request=None, responses={200: TriggerStateShape, 404: ErrorShape})
     def post(self, request: Request, workspace: str, trigger: str) -> Response:
-        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        row = scope.trigger(request.user, workspace, trigger, Right.RUN)
         by = signed_in(request.user).email
         (found,) = with_sources([services.resume(row.pk, by=by)])
         return answer(TriggerStateShape, found)
@@ -86,7 +97,7 @@ class ResumeView(ApiView):
 class FireView(ApiView):
     @extend_schema(request=None, responses={200: FiringShape, 404: ErrorShape, 409: ErrorShape})
     def post(self, request: Request, workspace: str, trigger: str) -> Response:
-        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        row = scope.trigger(request.user, workspace, trigger, Right.RUN)
         user = signed_in(request.user)
         return answer(FiringShape, services.fire_by_hand(row.pk, user=user, by=user.email))
 
@@ -96,7 +107,7 @@ class DeadLetterView(ApiView):
 
     @extend_schema(request=None, responses={200: DealtShape, 404: ErrorShape, 409: ErrorShape})
     def post(self, request: Request, workspace: str, trigger: str, letter: str) -> Response:
-        row = scope.trigger(request.user, workspace, trigger, Role.OPERATOR)
+        row = scope.trigger(request.user, workspace, trigger, Right.RUN)
         by = signed_in(request.user).email
         return answer(DealtShape, {"items": services.deal_with(row.pk, letter, self.what, by=by)})
 

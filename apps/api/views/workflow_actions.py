@@ -12,9 +12,11 @@ from apps.api.parsers import cursor_of
 from apps.api.shapes.base import ErrorShape, LogShape, answer, answer_list
 from apps.api.shapes.workflow_actions import WorkflowActionShape
 from apps.api.views.base import ApiView
+from apps.jobs import veils
 from apps.jobs.log.cursors import Choice, Whose, read
 from apps.workflow_actions.snapshots import actions_called, actions_of, has_run
 from engine.errors import NotFound
+from engine.rights import Right
 
 _PARAMETERS = [
     OpenApiParameter("after", str),
@@ -29,7 +31,9 @@ class ActionsView(ApiView):
         responses={200: WorkflowActionShape(many=True), 400: ErrorShape, 404: ErrorShape}
     )
     def get(self, request: Request, job: str) -> Response:
-        return answer_list(WorkflowActionShape, actions_of(scope.job(request.user, job)))
+        row = scope.job(request.user, job)
+        found = veils.actions(actions_of(row), scope.rights(request.user, row))
+        return answer_list(WorkflowActionShape, found)
 
 
 class ActionLogsView(ApiView):
@@ -41,7 +45,7 @@ class ActionLogsView(ApiView):
         parameters=_PARAMETERS, responses={200: LogShape, 400: ErrorShape, 404: ErrorShape}
     )
     def get(self, request: Request, job: str, action: str) -> Response:
-        row = scope.job(request.user, job)
+        row = scope.job(request.user, job, Right.LOGS)
         choice = Choice.of(Whose.ACTION, *actions_called(row, action))
         wanted = request.query_params.get("run")
         if wanted:

@@ -8,8 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import role_on, signed_in
-from apps.accounts.models import Role
+from apps.accounts.grants import signed_in
 from apps.accounts.throttles import spend, throttle_key
 from apps.api import scope, starting
 from apps.api.errors import RETRY_SOON, told
@@ -36,9 +35,11 @@ from apps.workspaces import services
 from apps.workspaces.connections import kinds_in, stored_names
 from apps.workspaces.models import Workspace
 from apps.workspaces.refreshing.rounds import refresh
+from apps.workspaces.rights import sight_of
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound, PlatformError
 from engine.forecast import forecast
+from engine.rights import Right
 from engine.spec.model import Workspace as Definition
 
 COOLDOWN_S = 5
@@ -51,12 +52,15 @@ class WorkspacesView(ApiView):
             scope.workspaces(request.user).select_related("current").defer("current__definition")
         )
         definitions = definitions_of([row.current_id for row in rows if row.current_id])
-        nothing, stored = Definition(), stored_names(rows)
+        nothing, sight, stored = Definition(), sight_of(request.user), stored_names(rows)
         return answer_list(
             WorkspaceShape,
             [
                 WorkspaceRow(
-                    row, definitions.get(row.current_id or 0, nothing), stored.get(row.pk, ())
+                    row,
+                    definitions.get(row.current_id or 0, nothing),
+                    sight,
+                    stored.get(row.pk, ()),
                 )
                 for row in rows
             ],
@@ -83,7 +87,7 @@ class RefreshView(ApiView):
         },
     )
     def post(self, request: Request, workspace: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.workspace(request.user, workspace, Right.MANAGE)
         try:
             spend(throttle_key("refresh-workspace", str(row.pk)), limit=1, window_s=COOLDOWN_S)
         except TooMany as error:
@@ -93,7 +97,7 @@ class RefreshView(ApiView):
             row = refresh(row)
         except PlatformError as error:
             return Response(told(503, str(error)), 503, headers=RETRY_SOON)
-        found = WorkspaceRow(row, Definition())
+        found = WorkspaceRow(row, Definition(), sight_of(request.user))
         said: dict[str, object] = {
             "workspace": row.name,
             "revision": found.revision,
@@ -118,12 +122,12 @@ class TasksView(ApiView):
 class TaskView(ApiView):
     @extend_schema(responses={200: TaskDetailShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str, task: str) -> Response:
-        row = scope.workspace(request.user, workspace)
+        row = scope.task(request.user, workspace, task)
         definition = _definition(row, task)
-        role = role_on(request.user, workspace)
+        rights = sight_of(request.user).on(workspace, task)
         return answer(
             TaskDetailShape,
-            TaskRow(task, workspace, definition, role, kinds_in(row.pk, definition)),
+            TaskRow(task, workspace, definition, rights, kinds_in(row.pk, definition)),
         )
 
 
@@ -140,7 +144,7 @@ class ExecuteView(ApiView):
         responses={200: ExecuteShape, 400: ErrorShape, 404: ErrorShape, 409: ErrorShape},
     )
     def post(self, request: Request, workspace: str, task: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
+        row = scope.task(request.user, workspace, task, Right.RUN, refusal="View-only access")
         given = checked(ExecuteRequest, request)
         _definition(row, task)
         user, key = signed_in(request.user), request.headers.get("Idempotency-Key")
@@ -161,7 +165,7 @@ class PlanView(ApiView):
         request=PlanRequest, responses={200: PlanShape, 400: ErrorShape, 404: ErrorShape}
     )
     def post(self, request: Request, workspace: str, task: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.OPERATOR, refusal="View-only access")
+        row = scope.task(request.user, workspace, task, Right.RUN, refusal="View-only access")
         given = checked(PlanRequest, request)
         definition = _definition(row, task)
         steps = forecast(definition, task, given.get("input") or {})
@@ -173,14 +177,14 @@ class SecretsView(ApiView):
 
     @extend_schema(responses=SecretShape(many=True))
     def get(self, request: Request, workspace: str) -> Response:
-        rows = scope.stored_secrets(scope.workspace(request.user, workspace, Role.ADMIN))
+        rows = scope.stored_secrets(scope.workspace(request.user, workspace, Right.SECRETS))
         return answer_list(SecretShape, rows.values("name", "updated_at", "updated_by"))
 
 
 class SecretView(ApiView):
     @extend_schema(request=SecretRequest, responses=StatusShape)
     def put(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.workspace(request.user, workspace, Role.ADMIN)
+        row = scope.workspace(request.user, workspace, Right.SECRETS)
         body = request.data
         if not isinstance(body, dict) or set(body) != {"value"}:
             raise ParseError('the body must be {"value": ...}')
@@ -189,17 +193,19 @@ class SecretView(ApiView):
 
     @extend_schema(responses={200: StatusShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:
-        services.remove_secret(scope.workspace(request.user, workspace, Role.ADMIN), name)
+        services.remove_secret(scope.workspace(request.user, workspace, Right.SECRETS), name)
         return answer(StatusShape, {"status": "ok"})
 
 
 def _tasks(request: Request, rows: list[Workspace]) -> list[TaskRow]:
     definitions = definitions_of([row.current_id for row in rows if row.current_id])
+    sight = sight_of(request.user)
     return [
-        TaskRow(name, row.name, definitions[row.current_id], role_on(request.user, row.name))
+        TaskRow(name, row.name, definitions[row.current_id], rights)
         for row in rows
         if row.current_id in definitions
         for name in sorted(definitions[row.current_id].tasks)
+        if Right.SEE in (rights := sight.on(row.name, name))
     ]
 
 

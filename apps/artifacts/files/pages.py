@@ -15,8 +15,10 @@ from apps.artifacts.errors import ForeignStorage, StorageAway
 from apps.artifacts.files import shelf
 from apps.artifacts.files.previews import Preview, preview_of
 from apps.jobs.models import Job
-from apps.jobs.pages.job import found, job_url
+from apps.jobs.pages.job import found, job_url, rights_on
+from apps.workspaces.rights import insist
 from engine.artifacts import address
+from engine.rights import Right
 
 MOST = 100
 # Of our own address only: what is in the frame has an origin of its own, see `serving`.
@@ -24,6 +26,8 @@ WITH_FRAMES = f"{POLICY}; frame-src 'self'"
 
 
 def job_panel(request: HttpRequest, job: Job) -> dict[str, Any] | None:
+    if Right.INPUTS not in rights_on(request, job):
+        return None  # the page says that files are hidden
     rows = list(shelf.of_job(job.pk)[: MOST + 1])
     if not rows:
         return None
@@ -35,7 +39,8 @@ def job_panel(request: HttpRequest, job: Job) -> dict[str, Any] | None:
 
 def artifact(request: HttpRequest, job_id: UUID, artifact_id: int) -> HttpResponse:
     """One file, with as much of it as can be shown."""
-    job, _ = found(request, job_id)
+    job, rights = found(request, job_id)
+    insist(rights, Right.INPUTS)
     row = shelf.of_job(job.pk).select_related("blob").filter(pk=artifact_id).first()
     if row is None:
         raise Http404("This job has no such artifact.")

@@ -12,15 +12,17 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import allows, role_on, signed_in
-from apps.accounts.models import Role
+from apps.accounts.grants import signed_in
 from apps.artifacts.models import State
 from apps.artifacts.state import history
 from apps.artifacts.state.history import Shown
 from apps.jobs.models import Job
 from apps.workspaces.models import Workspace
+from apps.workspaces.rights import insist, sight_of
 from engine.errors import StroemError
+from engine.rights import Right, Rights
 
+NOT_WHOLE = "The workspace's own state is for those who may see the inputs of the whole workspace"
 LISTED = 50
 FILES = 200
 
@@ -49,7 +51,7 @@ def page(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
         "differences": _compared(state, against, shown),
         "versions": versions,
         "jobs": set(jobs.values_list("pk", flat=True)),
-        "may_write": allows(held, Role.OPERATOR if name else Role.ADMIN),
+        "may_write": _writer(name) in held,
         "archive": _archive(row, name, shown),
     }
     return render(request, "artifacts/state.html", context)
@@ -58,7 +60,7 @@ def page(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
 @require_POST
 def restore(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
     row, _, held = _found(request, workspace, name)
-    if not allows(held, Role.OPERATOR if name else Role.ADMIN):
+    if _writer(name) not in held:
         raise PermissionDenied
     number = _number(request, "version", post=True)
     try:
@@ -75,6 +77,8 @@ def address(workspace: str, name: str) -> str:
 
 def panel(request: HttpRequest, workspace: Workspace, name: str = "") -> dict[str, Any] | None:
     """For the pages of a task and of a workspace: a link, if there is something to see."""
+    if Right.INPUTS not in sight_of(request.user).on(workspace.name, name):
+        return None
     state = history.find(workspace.pk, name)
     if state is None:
         return None
@@ -86,12 +90,20 @@ def panel(request: HttpRequest, workspace: Workspace, name: str = "") -> dict[st
     }
 
 
-def _found(request: HttpRequest, workspace: str, name: str) -> tuple[Workspace, State | None, Role]:
-    held = role_on(request.user, workspace)
+def _found(
+    request: HttpRequest, workspace: str, name: str
+) -> tuple[Workspace, State | None, Rights]:
+    sight = sight_of(request.user)
     row = Workspace.objects.filter(name=workspace).first()
-    if held is None or row is None:
-        raise Http404("Workspace not found, or you may not see it.")
+    held = sight.on(workspace, name)
+    if row is None or not sight.sees(workspace) or (name and Right.SEE not in held):
+        raise Http404("Workspace or task not found, or you may not see it.")
+    insist(held, Right.INPUTS, "" if name else NOT_WHOLE)
     return row, history.find(row.pk, name), held
+
+
+def _writer(name: str) -> Right:
+    return Right.RUN if name else Right.MANAGE
 
 
 def _chosen(request: HttpRequest, state: State | None) -> Shown:

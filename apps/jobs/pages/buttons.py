@@ -13,15 +13,16 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import allows, grants_of, visible
-from apps.accounts.models import Role
+from apps.accounts.grants import gives_somewhere
 from apps.adminkit.templatetags.adminkit import short
 from apps.jobs import services
 from apps.jobs.flow import restarts
 from apps.jobs.models import Job
 from apps.jobs.pages import job as admin_pages
+from apps.workspaces.rights import sight_of
 from engine.errors import StroemError
 from engine.lifecycle import OPEN_JOB
+from engine.rights import Right
 
 MOST_CANCELLED = 200
 
@@ -50,13 +51,12 @@ def restart(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 
 def operates_somewhere(request: HttpRequest) -> bool:
-    user = admin_pages.caller_of(request)
-    return user.is_superuser or any(allows(role, Role.OPERATOR) for _, role in grants_of(user))
+    return gives_somewhere(admin_pages.caller_of(request), Right.RUN)
 
 
 def cancel_chosen(request: HttpRequest, chosen: QuerySet[Job]) -> HttpResponse | None:
     """Ask, then cancel those of the chosen jobs that are open and that the caller operates."""
-    mine = visible(request.user, "workspace__name", Role.OPERATOR)
+    mine = sight_of(request.user).tasks(Right.RUN)
     jobs = chosen.filter(mine, status__in=OPEN_JOB)[: MOST_CANCELLED + 1]
     if "confirmed" not in request.POST:
         context = {
@@ -90,8 +90,8 @@ def _reason(request: HttpRequest) -> str:
 def _act(
     request: HttpRequest, job_id: UUID, service: Callable[[], None], done: str
 ) -> HttpResponse:
-    _, may_act = admin_pages.found(request, job_id, needed=Role.OPERATOR)
-    if not may_act:
+    _, rights = admin_pages.found(request, job_id)
+    if Right.RUN not in rights:
         raise PermissionDenied
     try:
         service()

@@ -14,12 +14,13 @@ from django.db.models.functions import Extract, TruncHour
 from django.http import HttpRequest
 from django.utils import timezone
 
-from apps.accounts.grants import visible
 from apps.adminkit import panels
 from apps.adminkit.charts import Bars, Series
 from apps.fleet.models import TagSet
+from apps.jobs import veils
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.pages.standing import with_standing
+from apps.workspaces.rights import sight_of
 from engine.lifecycle import OPEN_JOB, JobStatus, StepStatus
 
 HOURS = 24
@@ -38,7 +39,7 @@ class Tile:
 
 
 def seen(request: HttpRequest) -> QuerySet[Job]:
-    return Job.objects.filter(visible(request.user, "workspace__name"))
+    return Job.objects.filter(sight_of(request.user).tasks())
 
 
 def today() -> datetime:
@@ -130,7 +131,9 @@ def failed(request: HttpRequest) -> dict[str, Any]:
         .select_related("workspace")
     )
     rows = rows.only("task_name", "workspace__name", "status", "completed_at", "error")
-    return {"jobs": rows.order_by("-completed_at")[:ROWS]}
+    sight = sight_of(request.user)
+    jobs = list(rows.order_by("-completed_at")[:ROWS])
+    return {"jobs": [veils.job(row, sight.on(row.workspace.name, row.task_name)) for row in jobs]}
 
 
 def charts(request: HttpRequest) -> dict[str, Any]:
@@ -188,7 +191,8 @@ def attempts_of(request: HttpRequest, worker: Any) -> dict[str, Any]:
     of_flow = Exists(Step.objects.filter(pk=OuterRef("step_id")))
     rows = list(Attempt.objects.filter(of_flow, worker_id=worker.pk).order_by("-id")[:50])
     steps = Step.objects.filter(
-        visible(request.user, "job__workspace__name"), pk__in=[row.step_id for row in rows]
+        sight_of(request.user).tasks(workspace="job__workspace", task="job__task_name"),
+        pk__in=[row.step_id for row in rows],
     )
     known = {step.pk: step for step in steps.select_related("job").only("name", "job__task_name")}
     return {"attempts": [(row, known[row.step_id]) for row in rows if row.step_id in known]}

@@ -70,8 +70,12 @@ class Item:
 
     text: str
     of: Chunk | None
+    bare: str = ""  # the same without errors, if there are any
     is_over: bool = False
     inside: int = 0  # only for those who show the progress of this step
+
+    def told(self, *, with_errors: bool) -> str:
+        return self.text if with_errors else self.bare or self.text
 
 
 class Hub:
@@ -228,7 +232,25 @@ def state_item(
     if told is not None:
         told[job.pk] = beside
     is_over = job.completed_at is not None and not any(brief["is_open"] for brief in beside)
-    return Item(event("state", content), None, is_over=is_over)
+    bare = without_errors(content)
+    return Item(
+        event("state", content),
+        None,
+        bare=event("state", bare) if bare != content else "",
+        is_over=is_over,
+    )
+
+
+def without_errors(content: dict[str, Any]) -> dict[str, Any]:
+    """For readers who may not see what programs printed."""
+    said = {
+        **content,
+        "job": {**content["job"], "error": ""},
+        "steps": [{**step, "error": ""} for step in content["steps"]],
+    }
+    if "actions" in content:
+        said["actions"] = [{**one, "reason": ""} for one in content["actions"]]
+    return said
 
 
 def job_state(job: Job) -> dict[str, Any]:

@@ -8,19 +8,18 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from apps.accounts.grants import allows, role_on
-from apps.accounts.models import Role, User
+from apps.accounts.models import User
 from apps.adminkit import panels
 from apps.adminkit.templatetags.adminkit import short
 from apps.fleet.models import Worker
-from apps.jobs import ports
+from apps.jobs import ports, veils
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow.blueprints import load
 from apps.jobs.log import tails
@@ -28,8 +27,9 @@ from apps.jobs.models import Attempt, Job, Step, StepEvent
 from apps.jobs.pages import pictures
 from apps.jobs.pages.hub import job_state
 from apps.jobs.pages.standing import with_standing
-from apps.workspaces.models import Workspace
+from apps.workspaces.rights import sight_of
 from engine.lifecycle import JobStatus, StepStatus
+from engine.rights import Right, Rights
 
 _BY_JOB = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})((?:/.*)?)", re.DOTALL)
 ROWS = 100
@@ -62,45 +62,45 @@ def caller_of(request: HttpRequest) -> User:
     return request.user
 
 
-def workspaces_of(request: HttpRequest) -> QuerySet[Workspace]:
-    """The workspaces that the caller may see, by name."""
-    found: QuerySet[Workspace] = Workspace.objects.visible_to(request.user)
-    return found.order_by("name")
-
-
 def job_url(job_id: UUID) -> str:
     return reverse("admin:jobs_job_change", args=[job_id])
 
 
-def found(request: HttpRequest, job_id: UUID, needed: Role = Role.VIEWER) -> tuple[Job, bool]:
-    """The job, and whether the caller holds the role `needed`. Raises Http404 if the caller must
-    not see the job."""
+def found(request: HttpRequest, job_id: UUID) -> tuple[Job, Rights]:
+    """The job, without what the caller must not see of it, and the caller's rights on it. Raises
+    Http404 if there are none."""
     job = Job.objects.select_related("workspace", "revision", "started_by").defer(
         "input_sealed", "revision__definition", "revision__sealed_secrets"
     )
     row = job.filter(pk=job_id).first()
-    held = role_on(request.user, row.workspace.name) if row else None
-    if row is None or held is None:
+    if row is None or Right.SEE not in (rights := rights_on(request, row)):
         raise Http404("Job not found, or you may not see it.")
-    return row, allows(held, needed)
+    return veils.job(row, rights), rights
+
+
+def rights_on(request: HttpRequest, row: Job) -> Rights:
+    """On a job that came with its workspace."""
+    return sight_of(request.user).on(row.workspace.name, row.task_name)
 
 
 def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """The page of a job. The browser draws the graph and keeps it up to date."""
-    row, may_act = found(request, job_id, Role.OPERATOR)
+    row, rights = found(request, job_id)
+    may_act = Right.RUN in rights
     picture = pictures.picture_of(row.blueprint_id)
     plan = load(row.blueprint_id)
     standings = pictures.counted(row.pk, picture) if picture.is_drawn else {}
     data = {
         "state": job_state(row),
+        "hidden": veils.reasons(rights),
         "totals": pictures.totals(row.pk),
         "picture": pictures.drawing(picture, standings) if picture.is_drawn else None,
-        "steps": _step_page(row.pk, {}),
-        "actions": ports.shown_beside(row),
+        "steps": _step_page(row.pk, {}, rights),
+        "actions": _beside(row, rights),
         "urls": {
             "live": reverse("jobs_live", args=[row.pk]),
-            "log": reverse("jobs_log", args=[row.pk]),
-            "search": reverse("jobs_log_search", args=[row.pk]),
+            "log": reverse("jobs_log", args=[row.pk]) if Right.LOGS in rights else "",
+            "search": reverse("jobs_log_search", args=[row.pk]) if Right.LOGS in rights else "",
             "steps": reverse("admin:jobs_job_steps", args=[row.pk]),
             "timeline": reverse("admin:jobs_job_timeline", args=[row.pk]),
             "details": reverse("admin:jobs_job_details", args=[row.pk]),
@@ -115,6 +115,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "task": plan.task,
         "data": data,
         "may_act": may_act,
+        "hidden": veils.reasons(rights),
         "state": "held" if row.is_held else row.status,
         "started_by": started_by(row),
         "is_open": row.status in (JobStatus.PENDING, JobStatus.RUNNING),
@@ -122,9 +123,14 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "statuses": [status.value for status in StepStatus],
         "opts": Job._meta,
         "is_fullwidth": "1",
-        **_details(request, row),
+        **_details(request, row, rights),
     }
     return render(request, "jobs/job_page.html", context)
+
+
+def _beside(row: Job, rights: Rights) -> list[dict[str, Any]]:
+    found = ports.shown_beside(row)
+    return found if Right.LOGS in rights else [{**one, "reason": ""} for one in found]
 
 
 def started_by(row: Job) -> SafeString | str:
@@ -139,26 +145,28 @@ def started_by(row: Job) -> SafeString | str:
 
 def details(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """The parts of a job that change less often, as a fragment."""
-    row, _ = found(request, job_id)
-    return render(request, "jobs/details.html", {"job": row, **_details(request, row)})
+    row, rights = found(request, job_id)
+    context = {"job": row, "hidden": veils.reasons(rights), **_details(request, row, rights)}
+    return render(request, "jobs/details.html", context)
 
 
-def _details(request: HttpRequest, row: Job) -> dict[str, Any]:
+def _details(request: HttpRequest, row: Job, rights: Rights) -> dict[str, Any]:
+    seen = sight_of(request.user).tasks()
     return {
-        "relatives": _relatives(row),
+        "relatives": _relatives(row, seen),
         "panels": panels.job_page.show(request, row),
         "events": (
             StepEvent.objects.filter(job_id=row.pk, step_id=None).order_by("id")[:MOST_EVENTS]
         ),
         "children": (
-            with_standing(Job.objects.filter(parent_job_id=row.pk)).only(
+            with_standing(Job.objects.filter(seen, parent_job_id=row.pk)).only(
                 "task_name", "status", "parent_step_name"
             )[:ROWS]
         ),
     }
 
 
-def _relatives(row: Job) -> list[tuple[str, UUID, str]]:
+def _relatives(row: Job, seen: Q) -> list[tuple[str, UUID, str]]:
     """Jobs that led to this one or came from it: (relation, id, status)."""
     wanted = {
         "Parent job": row.parent_job_id,
@@ -167,18 +175,20 @@ def _relatives(row: Job) -> list[tuple[str, UUID, str]]:
         "Retried as": row.retry_job_id,
     }
     ids = [job_id for job_id in wanted.values() if job_id]
-    known = dict(Job.objects.filter(pk__in=ids).values_list("pk", "status")) if ids else {}
+    known = dict(Job.objects.filter(seen, pk__in=ids).values_list("pk", "status")) if ids else {}
     return [(what, job_id, known[job_id]) for what, job_id in wanted.items() if job_id in known]
 
 
 def steps(request: HttpRequest, job_id: UUID) -> JsonResponse:
     """One page of the list of steps as JSON. `page`, `status`, `q`, and `node` (index of a folded
     node) select."""
-    row, _ = found(request, job_id)
-    return JsonResponse(_step_page(row.pk, request.GET, row.blueprint_id))
+    row, rights = found(request, job_id)
+    return JsonResponse(_step_page(row.pk, request.GET, rights, row.blueprint_id))
 
 
-def _step_page(job_id: UUID, given: Any, blueprint_id: int | None = None) -> dict[str, Any]:
+def _step_page(
+    job_id: UUID, given: Any, rights: Rights, blueprint_id: int | None = None
+) -> dict[str, Any]:
     page = _number(given.get("page"))
     node = given.get("node") or ""
     base = None
@@ -193,8 +203,13 @@ def _step_page(job_id: UUID, given: Any, blueprint_id: int | None = None) -> dic
         "limit": ROWS,
         "offset": page * ROWS,
     }
-    rows = [tails.brief(found) for found in fetch(STEP_PAGE, params)]
+    rows = [_brief(found, rights) for found in fetch(STEP_PAGE, params)]
     return {"rows": rows, "page": page, "size": ROWS, "total": fetch(STEP_COUNT, params)[0][0]}
+
+
+def _brief(row: tuple[Any, ...], rights: Rights) -> dict[str, Any]:
+    brief = tails.brief(row)
+    return brief if Right.LOGS in rights else {**brief, "error": ""}
 
 
 def _number(text: str | None) -> int:
@@ -203,8 +218,8 @@ def _number(text: str | None) -> int:
 
 def timeline(request: HttpRequest, job_id: UUID) -> JsonResponse:
     """The first steps to begin, as bars."""
-    row, _ = found(request, job_id)
-    rows = [tails.brief(found) for found in fetch(BARS, {"job": row.pk, "limit": MOST_BARS})]
+    row, rights = found(request, job_id)
+    rows = [_brief(found, rights) for found in fetch(BARS, {"job": row.pk, "limit": MOST_BARS})]
     tries = _tries([brief["id"] for brief in rows if brief["attempts"] > 1])
     for brief in rows:
         brief["tries"] = tries.get(brief["id"], [])
@@ -228,12 +243,14 @@ def _tries(step_ids: list[int]) -> dict[int, list[dict[str, Any]]]:
 
 def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
     """One step in full, as a fragment for the page of its job."""
-    row, may_act = found(request, job_id, Role.OPERATOR)
+    row, rights = found(request, job_id)
     one = Step.objects.filter(pk=step_id, job_id=row.pk).defer("output_sealed").first()
     if one is None:
         raise Http404("This job has no such step.")
+    veils.steps([one], rights)
     node = load(row.blueprint_id).nodes.get(one.base)
     attempts = list(Attempt.objects.filter(step_id=one.pk).order_by("fence"))
+    veils.attempts(attempts, rights)
     workers = Worker.objects.in_bulk({attempt.worker_id for attempt in attempts})
     instances = (
         Step.objects.filter(loop_id=one.pk)
@@ -252,7 +269,8 @@ def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
             StepEvent.objects.filter(job_id=row.pk, step_id=one.pk).order_by("id")[:MOST_EVENTS]
         ),
         "instances": list(instances),
-        "may_act": may_act,
+        "may_act": Right.RUN in rights,
+        "hidden": veils.reasons(rights),
         "panels": panels.step_page.show(request, row, one),
     }
     return render(request, "jobs/step.html", context)

@@ -18,7 +18,6 @@ from django.contrib.auth import get_user
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.utils import timezone
 
-from apps.accounts.grants import role_on
 from apps.jobs import ports
 from apps.jobs.log import search, tails
 from apps.jobs.log.archive import LogsAway
@@ -35,12 +34,14 @@ from apps.jobs.pages.hub import (
     progress_item,
     state_item,
 )
+from apps.workspaces.rights import insist, sight_of
+from engine.rights import NO_RIGHTS, Right, Rights
 
 CHECK_EVERY_S = 60.0
 KEEP_ALIVE_S = 15.0
 LINES_BEHIND = 5_000
 FOUND_AT_ONCE = 200
-ALL, SERVER = "all", "server"
+ALL, SERVER, NO_LOG = "all", "server", "none"
 _BESIDE = re.compile(r"action-([0-9]{1,18})(?:-([0-9]{1,18}))?")
 FORBIDDEN = event("bye", {"reason": "You may no longer see this job."})
 OVER = event("bye", {"reason": ""})
@@ -54,6 +55,7 @@ class Ticket:
     job: Job
     choice: Choice | None
     inside: int = 0  # the step, if it moves inside
+    with_errors: bool = True
 
 
 async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | StreamingHttpResponse:
@@ -70,13 +72,13 @@ async def stream(request: HttpRequest, job_id: UUID) -> HttpResponse | Streaming
 
 async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse | HttpResponse:
     """A log as a text file, read in pieces."""
-    ticket = await off_loop(admit, request, job_id, request.GET.get("log") or ALL)
+    wanted = request.GET.get("log") or ALL
+    ticket = await off_loop(_admit_to_lines, request, job_id, wanted)
     try:
         first = await off_loop(tails.piece, job_id, ticket.choice or EVERYTHING, 0)
     except LogsAway as error:
         return HttpResponse(f"{error}\n", status=503, content_type="text/plain; charset=utf-8")
     answer = StreamingHttpResponse(_text(ticket, first), content_type="text/plain; charset=utf-8")
-    wanted = request.GET.get("log") or ALL  # admitted, so it is valid
     what = (
         f"step-{wanted}"
         if wanted.isascii() and wanted.isdigit()
@@ -92,7 +94,7 @@ async def download(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse 
 def find(request: HttpRequest, job_id: UUID) -> JsonResponse:
     """Lines of a log that hold a text, as JSON. `log` as for the stream; `q`; `after`: `next` of
     the last answer."""
-    ticket = admit(request, job_id, request.GET.get("log") or ALL)
+    ticket = _admit_to_lines(request, job_id, request.GET.get("log") or ALL)
     text = request.GET.get("q", "").replace("\x00", "")[: search.LONGEST_TERM]
     try:
         place = search.Place.parse(request.GET.get("after") or "0")
@@ -109,8 +111,8 @@ def find(request: HttpRequest, job_id: UUID) -> JsonResponse:
 
 
 def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
-    """A ticket for a caller who may read this job. Raises Http404: what a caller must not see does
-    not exist."""
+    """A ticket for a caller who may see this job, and read its logs if they are `wanted`. Raises
+    Http404: what a caller must not see does not exist; and PermissionDenied."""
     if not admin.site.has_permission(request):
         raise Http404
     job = (
@@ -119,12 +121,25 @@ def admit(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
         .filter(pk=job_id)
         .first()
     )
-    if job is None or role_on(request.user, job.workspace.name) is None:
+    rights = _rights(request, job)
+    if job is None or Right.SEE not in rights:
         raise Http404
+    if wanted not in ("", NO_LOG):
+        insist(rights, Right.LOGS)
     key = request.session.session_key or ""
     if wanted.isascii() and wanted.isdigit():
         return Ticket(key, job, *_of_step(job, wanted))
-    return Ticket(key, job, _choice(job, wanted))
+    return Ticket(key, job, _choice(job, wanted), with_errors=Right.LOGS in rights)
+
+
+def _admit_to_lines(request: HttpRequest, job_id: UUID, wanted: str) -> Ticket:
+    if wanted == NO_LOG:  # a stream without lines needs no right on them; this is none
+        raise Http404
+    return admit(request, job_id, wanted)
+
+
+def _rights(request: HttpRequest, job: Job | None) -> Rights:
+    return sight_of(request.user).on(job.workspace.name, job.task_name) if job else NO_RIGHTS
 
 
 def _of_step(job: Job, wanted: str) -> tuple[Choice, int]:
@@ -137,7 +152,7 @@ def _of_step(job: Job, wanted: str) -> tuple[Choice, int]:
 
 
 def _choice(job: Job, wanted: str) -> Choice | None:
-    if wanted in ("", "none"):
+    if wanted in ("", NO_LOG):
         return None
     if wanted == ALL:
         return EVERYTHING
@@ -168,7 +183,7 @@ async def _told(ticket: Ticket, last_id: int | None) -> AsyncIterator[str]:
     with hub().joined(Reader(ticket.job.pk, ticket.choice, ticket.inside)) as reader:
         yield "retry: 1000\n\n"
         now = await off_loop(_state, ticket.job.pk)
-        yield now.text
+        yield now.told(with_errors=ticket.with_errors)
         if ticket.inside:
             for step_id, mark in (await off_loop(ports.progress, [ticket.inside])).items():
                 yield progress_item(step_id, mark).text
@@ -237,7 +252,7 @@ async def _live(
                 over_since = (over_since or time.monotonic()) if item.is_over else None
             elif not is_new(item.of):
                 continue
-            yield item.text
+            yield item.told(with_errors=ticket.with_errors)
         if not items:
             yield ": still here\n\n"
         if over_since is not None and time.monotonic() - over_since > SETTLED_S:
@@ -268,14 +283,12 @@ async def _next(reader: Reader, within_s: float) -> list[Item]:
 
 
 def _may_still(ticket: Ticket) -> bool:
-    """Whether the session is still valid and its user may still see the workspace."""
+    """Whether the session is still valid and its user may still see what they are told."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(ticket.session_key)
     request.user = get_user(request)
-    return (
-        admin.site.has_permission(request)
-        and role_on(request.user, ticket.job.workspace.name) is not None
-    )
+    needed = {Right.SEE, Right.LOGS} if ticket.with_errors else {Right.SEE}
+    return admin.site.has_permission(request) and needed <= _rights(request, ticket.job)
 
 
 async def _text(ticket: Ticket, first: list[Chunk]) -> AsyncIterator[str]:

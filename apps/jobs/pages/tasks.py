@@ -12,8 +12,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
-from apps.accounts.grants import allows, role_on
-from apps.accounts.models import Role
 from apps.adminkit import panels
 from apps.adminkit.typed_forms import TypedForm
 from apps.jobs import services
@@ -24,9 +22,11 @@ from apps.jobs.pages import job as admin_pages
 from apps.jobs.pages.standing import with_standing
 from apps.workspaces.connections import kinds_in, offered
 from apps.workspaces.models import Workspace
+from apps.workspaces.rights import insist, sight_of, workspaces_of
 from apps.workspaces.snapshots import definitions_of
 from engine.errors import InputError, StroemError
 from engine.masking import MASK
+from engine.rights import Right, Rights
 from engine.spec.fields import PRIMITIVES
 from engine.spec.model import Task
 from engine.spec.model import Workspace as Definition
@@ -44,23 +44,36 @@ CROSS JOIN LATERAL (
 
 def tasks(request: HttpRequest) -> HttpResponse:
     """All tasks that the caller may see, by workspace, with the last run of each. Three queries."""
-    rows = list(admin_pages.workspaces_of(request))
+    rows = list(workspaces_of(request.user).order_by("name"))
     read = definitions_of([row.current_id for row in rows if row.current_id])
-    definitions = {row.pk: read.get(row.current_id or 0, Definition()) for row in rows}
-    last = _last_jobs([(row.pk, name) for row in rows for name in definitions[row.pk].tasks])
+    sight = sight_of(request.user)
+    seen = {
+        row.pk: {
+            name: task
+            for name, task in read.get(row.current_id or 0, Definition()).tasks.items()
+            if Right.SEE in sight.on(row.name, name)
+        }
+        for row in rows
+    }
+    last = _last_jobs([(row.pk, name) for row in rows for name in seen[row.pk]])
     term = request.GET.get("q", "").strip().lower()
     groups = []
     for row in rows:
         found = [
-            {"name": name, "task": task, "last": last.get((row.pk, name)), "steps": len(task.flow)}
+            {
+                "name": name,
+                "task": task,
+                "last": last.get((row.pk, name)),
+                "steps": len(task.flow),
+                "may_start": Right.RUN in sight.on(row.name, name),
+            }
             for name, task in sorted(
-                definitions[row.pk].tasks.items(), key=lambda item: (item[1].folder or "", item[0])
+                seen[row.pk].items(), key=lambda item: (item[1].folder or "", item[0])
             )
             if term in f"{row.name}/{name} {task.title or ''}".lower()
         ]
         if found or not term:
-            may_start = allows(role_on(request.user, row.name), Role.OPERATOR)
-            groups.append({"workspace": row, "tasks": found, "may_start": may_start})
+            groups.append({"workspace": row, "tasks": found})
     context = {
         **admin.site.each_context(request),
         "title": "Tasks",
@@ -84,7 +97,9 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     of a job."""
     row, definition, of, held = _found(request, workspace, name)
     source = _source(row, name, request.GET.get("from", ""))
-    may_start = of.manual and allows(held, Role.OPERATOR)
+    if source is not None:
+        insist(held, Right.INPUTS)
+    may_start = of.manual and Right.RUN in held
     before = source.input if source else None
     offers = _offers(row, definition, of)
     form = TypedForm(
@@ -130,14 +145,15 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
 
 def _found(
     request: HttpRequest, workspace: str, name: str
-) -> tuple[Workspace, Definition, Task, Role]:
-    held = role_on(request.user, workspace)
+) -> tuple[Workspace, Definition, Task, Rights]:
+    sight = sight_of(request.user)
     row = Workspace.objects.filter(name=workspace).first()
-    if held is None or row is None or row.current_id is None:
+    if row is None or not sight.sees(workspace) or row.current_id is None:
         raise Http404("Workspace not found, or you may not see it.")
     definition = definitions_of([row.current_id])[row.current_id]
-    if name not in definition.tasks:
-        raise Http404("The workspace does not have this task any more.")
+    held = sight.on(workspace, name)
+    if name not in definition.tasks or Right.SEE not in held:
+        raise Http404("The workspace does not have this task, or you may not see it.")
     return row, definition, definition.tasks[name], held
 
 

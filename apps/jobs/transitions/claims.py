@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from apps.accounts.grants import expression
 from apps.jobs.database.sql import fetch, fetch_alone, fetch_named, jsonb, statement
 from apps.jobs.transitions.moves import Result
+from engine.rights import expression
 
 NONE = "{}"
 BOUND = "(bound_to = %(worker)s OR (bound_to IS NULL AND NOT %(only_bound)s::bool))"

@@ -1,4 +1,4 @@
-"""Signing in, tokens, keys, grants and the first administrator."""
+"""Signing in, tokens, keys and the first administrator."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any
 import jwt
 import pytest
 from django.contrib.auth import authenticate
-from django.contrib.auth.models import AnonymousUser, Group
 from django.db import connection
 from django.test import RequestFactory
 
 from apps.accounts import services, throttles, tokens
 from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
-from apps.accounts.grants import allows, role_on, visible
-from apps.accounts.models import ApiToken, RefreshToken, Role, Throttle, User, WorkspaceGrant
-from apps.workspaces.models import Workspace
+from apps.accounts.models import ApiToken, RefreshToken, Throttle, User
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -300,77 +297,6 @@ def test_a_key_expires(user: User) -> None:
     assert tokens.user_of_key(key, NOW + timedelta(hours=23))
     with pytest.raises(TokenRefused, match="API key expired"):
         tokens.user_of_key(key, NOW + timedelta(hours=25))
-
-
-# grants
-
-
-def grant(user: User, pattern: str, role: Role) -> User:
-    WorkspaceGrant.objects.create(user=user, pattern=pattern, role=role)
-    return User.objects.get(pk=user.pk)
-
-
-def test_nothing_is_allowed_by_default(user: User) -> None:
-    assert role_on(user, "shop") is None
-    assert role_on(AnonymousUser(), "shop") is None
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "fits"),
-    [
-        ("shop", "shop", True),
-        ("shop", "shop-2", False),
-        ("shop", "my-shop", False),
-        ("shop-*", "shop-2", True),
-        ("*-prod", "shop-prod", True),
-        ("*", "anything", True),
-        ("s.op", "shop", False),
-        ("shop|other", "shop", False),
-        ("(shop)", "shop", False),
-        ("[a-z]*", "shop", False),
-        ("shop$", "shop", False),
-        ("sh\\op", "shop", False),
-        ("", "shop", False),
-        ("SHOP", "shop", False),
-    ],
-)
-def test_a_pattern_means_the_same_in_python_and_in_the_database(
-    user: User, pattern: str, name: str, fits: bool
-) -> None:
-    Workspace.objects.create(name=name, source="folder", location="/x")
-    user = grant(user, pattern, Role.VIEWER)
-    assert (role_on(user, name) is not None) is fits
-    assert Workspace.objects.filter(visible(user)).exists() is fits
-    assert Workspace.objects.visible_to(user).exists() is fits
-
-
-def test_the_widest_role_wins_and_groups_count(user: User) -> None:
-    group = Group.objects.create(name="ops")
-    user.groups.add(group)
-    WorkspaceGrant.objects.create(group=group, pattern="shop*", role=Role.OPERATOR)
-    user = grant(user, "*", Role.VIEWER)
-    assert role_on(user, "shop-1") is Role.OPERATOR
-    assert role_on(user, "other") is Role.VIEWER
-    assert allows(Role.OPERATOR, Role.VIEWER)
-    assert not allows(Role.VIEWER, Role.OPERATOR)
-    assert not allows(None, Role.VIEWER)
-
-
-def test_a_role_that_is_needed_narrows_the_list(user: User) -> None:
-    for name in ("a", "b"):
-        Workspace.objects.create(name=name, source="folder", location="/x")
-    user = grant(grant(user, "*", Role.VIEWER), "b", Role.ADMIN)
-    assert [row.name for row in Workspace.objects.visible_to(user, Role.OPERATOR)] == ["b"]
-
-
-def test_administrators_see_everything_until_they_are_disabled() -> None:
-    Workspace.objects.create(name="a", source="folder", location="/x")
-    admin = User.objects.create_superuser("root@example.org", PASSWORD)
-    assert role_on(admin, "a") is Role.ADMIN
-    assert Workspace.objects.visible_to(admin).count() == 1
-    admin.is_active = False
-    assert role_on(admin, "a") is None
-    assert Workspace.objects.visible_to(admin).count() == 0
 
 
 # first administrator

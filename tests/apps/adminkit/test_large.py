@@ -73,6 +73,10 @@ INSERT INTO workspaces_workspace (name, source, location, ref, credential, poll_
 SELECT 'other-' || n || '-' || %(count)s, 'folder', '/nowhere', '', '', 60, '[]', now()
 FROM generate_series(1, %(count)s / 500) n
 """
+TASKS = """
+UPDATE workspaces_tasklist SET tasks = tasks || (
+    SELECT jsonb_object_agg('task ' || n, '[null, {}]'::jsonb) FROM generate_series(0, 49) n)
+"""
 LISTS = [
     "/admin/jobs/job/",
     "/admin/jobs/job/?status=failed",
@@ -104,19 +108,22 @@ def job(tmp_path: Path) -> Job:
 
 def fill(job: Job, count: int) -> None:
     with connection.cursor() as cursor:
-        for insert in (JOBS, REQUESTS, VOTES, RECORDS, WORKERS, WORKSPACES):
+        for insert in (JOBS, REQUESTS, VOTES, RECORDS, WORKERS, WORKSPACES, TASKS):
             cursor.execute(insert, {"count": count, "job": job.pk})
         cursor.execute("ANALYZE")
 
 
 def people() -> dict[str, User]:
-    """Three users who see the same rows: as superuser, by a grant on all, by a pattern through a
-    group."""
+    """Four users who see the same rows: as superuser, by a grant on all, by a pattern through a
+    group, and task by task, since some are denied."""
     member = User.objects.create_user("member@example.org")
     group = Group.objects.create(name="ops")
     member.groups.add(group)
     WorkspaceGrant.objects.create(group=group, pattern="w*", role=Role.ADMIN)
+    part = person(Role.ADMIN)
+    WorkspaceGrant.objects.create(user=part, pattern="*", tasks="closed/*", role=Role.DENY)
     return {
+        "part": part,
         "root": User.objects.create_superuser("root@example.org"),
         "admin": person(Role.ADMIN),
         "member": member,

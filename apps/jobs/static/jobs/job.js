@@ -267,6 +267,7 @@ const WAITS = {
 };
 
 function whyEmpty() {
+  if (data.hidden.logs) return data.hidden.logs;
   if (!chosen) return at("job-error").textContent || "Nothing has been printed yet.";
   if (chosen.runs) return "Nothing has been printed yet.";
   const step = known.get(chosen.id) ?? data.steps.rows.find((row) => row.id === chosen.id) ?? chosen;
@@ -286,13 +287,14 @@ function follow() {
   at("log-search").value = "";
   showHits();
   showCount();
+  at("log-download").hidden = Boolean(data.hidden.logs);
   at("log-download").href = chosen ? `${data.urls.log}?log=${chosen.log}` : data.urls.log;
   connect();
 }
 
 function connect() {
   source?.close();
-  const query = new URLSearchParams({ log: chosen ? chosen.log : "all" });
+  const query = new URLSearchParams({ log: data.hidden.logs ? "none" : chosen ? chosen.log : "all" });
   if (lastChunk !== null) query.set("after", lastChunk);
   source = new EventSource(`${data.urls.live}?${query}`);
   source.addEventListener("state", (event) => told(JSON.parse(event.data)));

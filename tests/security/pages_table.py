@@ -1,0 +1,115 @@
+"""Who opens which address outside the API: one row for each route and method.
+
+A right: on the task of the object (`TASK`), or on the whole workspace (`WHOLE`). The API's rows are in
+`tests/apps/api/test_access.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.rights import Right
+
+
+class Needs(NamedTuple):
+    right: Right
+    on_task: bool = True
+    beside: tuple[Right, ...] = ()  # which it takes as well
+
+
+# Anybody, also without signing in; who has signed in; superusers; not even they: there is no such page.
+EVERYBODY, PEOPLE, SUPERUSERS, NOBODY = "everybody", "people", "superusers", "nobody"
+# Asks for more than rights (an approver, a token, a client of OAuth): see the tests of these.
+OWN = "own"
+Who = str | Needs
+SEE, RUN = Needs(Right.SEE), Needs(Right.RUN)
+LOGS, INPUTS = Needs(Right.LOGS), Needs(Right.INPUTS)
+SECRETS, MANAGE = Needs(Right.SECRETS, on_task=False), Needs(Right.MANAGE, on_task=False)
+SUBSCRIBE = Needs(Right.MANAGE, False, (Right.SEE, Right.INPUTS, Right.LOGS))
+JOB = "admin/jobs/job/<uuid:job_id>/"
+
+
+def model(name: str, listed: Who, row: Who, add: Who, delete: Who) -> dict[tuple[str, str], Who]:
+    """The pages of one model; `row` is who sees the page of one row."""
+    start = f"admin/{name}/"
+    return {
+        ("get", start): listed,
+        ("get", f"{start}add/"): add,
+        ("get", f"{start}<path:object_id>/history/"): row,
+        ("get", f"{start}<path:object_id>/delete/"): delete,
+        ("get", f"{start}<path:object_id>/change/"): row,
+        ("get", f"{start}<path:object_id>/"): PEOPLE,  # leads to the page of the row
+    }
+
+
+TABLE: dict[tuple[str, str], Who] = {
+    ("get", ""): EVERYBODY,  # leads to the sign-in page
+    ("get", "admin/"): PEOPLE,
+    ("get", "admin/login/"): EVERYBODY,
+    ("get", "admin/password_change/"): PEOPLE,
+    ("get", "admin/password_change/done/"): PEOPLE,
+    ("get", "admin/search/"): PEOPLE,
+    ("get", "admin/autocomplete/"): NOBODY,  # without a field that a form of theirs has
+    ("get", "admin/jsi18n/"): EVERYBODY,
+    ("get", "admin/r/<path:content_type_id>/<path:object_id>/"): NOBODY,
+    ("get", "admin/^(?P<app_label>accounts|auth|workspaces|fleet|jobs|approvals|subscriptions|triggers)/$"): OWN,
+    ("get", "admin/(?P<url>.*)$"): NOBODY,
+    ("get", "admin/tasks/"): PEOPLE,
+    ("get", "admin/tasks/<slug:workspace>/<path:name>/"): SEE,
+    ("post", "admin/tasks/<slug:workspace>/<path:name>/"): RUN,
+    ("get", "admin/jobs/<uuid:job_id>/live/"): SEE,
+    ("get", "admin/jobs/<uuid:job_id>/log/"): LOGS,
+    ("get", "admin/jobs/<uuid:job_id>/actions/<int:action_id>/"): SEE,
+    ("get", f"{JOB}steps/"): SEE,
+    ("get", f"{JOB}steps/<int:step_id>/"): SEE,
+    ("get", f"{JOB}steps/<int:step_id>/transcript/"): OWN,  # both inputs and logs, of an agent step
+    ("get", f"{JOB}details/"): SEE,
+    ("get", f"{JOB}timeline/"): SEE,
+    ("post", f"{JOB}cancel/"): RUN,
+    ("post", f"{JOB}restart/"): RUN,
+    ("get", f"{JOB}artifacts/<int:artifact_id>/"): INPUTS,
+    ("get", "admin/state/<slug:workspace>/"): Needs(Right.INPUTS, on_task=False),
+    ("post", "admin/state/<slug:workspace>/restore/"): MANAGE,
+    ("get", "admin/state/<slug:workspace>/tasks/<path:name>/"): INPUTS,
+    ("post", "admin/state/<slug:workspace>/tasks/<path:name>/restore/"): RUN,
+    ("get", "admin/workspaces/<slug:workspace>/remove/"): SUPERUSERS,
+    ("get", "admin/rights/"): SUPERUSERS,
+    ("get", "admin/rights/matching/"): SUPERUSERS,
+    ("get", "admin/workspaces/workspace/matching/"): SUPERUSERS,
+    ("post", "admin/workspaces/workspace/<int:pk>/refresh/"): OWN,  # read by another process
+    ("get", "admin/accounts/user/<id>/password/"): SUPERUSERS,
+    **model("accounts/user", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    **model("auth/group", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    **model("accounts/workspacegrant", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    **model("accounts/apitoken", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    **model("accounts/connectedagent", SUPERUSERS, SUPERUSERS, NOBODY, SUPERUSERS),
+    **model("fleet/workerlimit", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    **model("fleet/worker", PEOPLE, PEOPLE, NOBODY, NOBODY),
+    **model("workspaces/workspace", PEOPLE, SEE, NOBODY, NOBODY),
+    **model("workspaces/secret", SECRETS, SECRETS, SECRETS, SECRETS),
+    **model("subscriptions/subscription", MANAGE, SUBSCRIBE, SUBSCRIBE, SUBSCRIBE),
+    ("get", "admin/subscriptions/subscription/<int:pk>/edit/"): SUBSCRIBE,
+    ("post", "admin/subscriptions/subscription/<int:pk>/act/<str:what>/"): SUBSCRIBE,
+    **model("triggers/trigger", PEOPLE, SEE, NOBODY, NOBODY),
+    ("post", "admin/triggers/trigger/<int:pk>/act/<str:what>/"): RUN,
+    **model("jobs/job", PEOPLE, SEE, NOBODY, NOBODY),
+    **model("approvals/approvalrequest", PEOPLE, SEE, NOBODY, NOBODY),
+    ("post", "admin/approvals/approvalrequest/<int:request_id>/decide/"): Needs(Right.APPROVE),
+    ("post", "admin/approvals/approvalrequest/<int:request_id>/withdraw/"): OWN,
+    ("post", "admin/approvals/approvalrequest/<int:request_id>/delegate/"): OWN,
+    ("post", "admin/approvals/approvalrequest/<int:request_id>/take-back/"): OWN,
+    **model("approvals/record", PEOPLE, SEE, NOBODY, NOBODY),
+    ("post", "hooks/<str:address>"): OWN,
+    ("post", "hooks/<str:workspace>/<str:address>"): OWN,
+    ("get", "hooks/<str:address>/jobs/<str:job>"): OWN,
+    ("get", "hooks/<str:workspace>/<str:address>/jobs/<str:job>"): OWN,
+    ("get", "approvals/link/<str:token>"): OWN,
+    ("get", "worker/workspace/<str:workspace>.tar.gz"): OWN,
+    ("post", "worker/artifacts"): OWN,
+    ("get", ".well-known/oauth-protected-resource"): OWN,
+    ("get", ".well-known/oauth-protected-resource/mcp"): OWN,
+    ("get", ".well-known/oauth-authorization-server"): OWN,
+    ("post", "oauth/register"): OWN,
+    ("post", "oauth/token"): OWN,
+    ("get", "oauth/authorize"): OWN,
+}  # fmt: skip
