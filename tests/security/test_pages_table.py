@@ -19,6 +19,7 @@ from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Step
 from apps.triggers.models import Trigger
 from apps.workflow_actions.models import JobAction
+from apps.workspaces import connections
 from apps.workspaces.models import Secret
 from apps.workspaces.services import store_secret
 from engine.rights import Right
@@ -79,6 +80,7 @@ class Callers:
 def names(tmp_path: Path) -> dict[str, str]:
     row = workspace(tmp_path, FLOW, "own")
     secret = store_secret(row, "pw", "canary-secret", by="x")
+    connections.store(row, "main", "db", {"password": "canary-password"}, by="x")
     told, _ = subscribe(row, "https://receiver.example.org/hook")
     job, hand = start(row), Hand()
     gate = ApprovalRequest.objects.get(job=job)
@@ -114,6 +116,7 @@ def names(tmp_path: Path) -> dict[str, str]:
         "request_id": str(gate.pk),
         "workspace": "own",
         "name": "main",
+        "kind": "db",
         "id": str(root.pk),
         "what": "pause",
         "content_type_id": "1",

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -215,7 +217,8 @@ def test_logs_that_somebody_must_not_see_are_refused_not_empty(place: Place) -> 
         hand.finish(claim, failed("canary-error"))
     client = client_of(granted(Right.SEE, Right.INPUTS))
     job = f"/api/jobs/{place.open.pk}"
-    for path in (f"{job}/logs", f"{job}/steps/one/logs", f"{job}/steps/_server/logs"):
+    logs = [f"{job}/logs", f"{job}/steps/one/logs", f"{job}/steps/_server/logs"]
+    for path in (*logs, f"{job}/logs/search?q=canary"):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["error"]) == (403, NO_LOGS), path
     shown = client.get(job)
@@ -228,6 +231,16 @@ def test_logs_that_somebody_must_not_see_are_refused_not_empty(place: Place) -> 
         told = Toolbox(granted(Right.SEE)).begin(name, {"job_id": str(place.open.pk)})
         assert "right 'logs' is missing" in told.text  # type: ignore[union-attr]
         assert "canary-error" not in told.text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("page", ["jobs_log", "jobs_log_search"])
+@pytest.mark.parametrize(("log", "status"), [("all", 403), ("", 403), ("none", 404)])
+def test_no_page_gives_lines_of_it_either(
+    place: Place, page: str, log: str, status: int, client: Client
+) -> None:
+    client.force_login(granted(Right.SEE, Right.INPUTS))
+    address = reverse(page, args=[place.open.pk])
+    assert client.get(address, {"log": log, "q": "e"}).status_code == status
 
 
 def test_the_socket_of_a_log_is_refused_in_the_same_words(place: Place) -> None:

@@ -193,7 +193,7 @@ def test_the_migration_notes_the_tasks_of_all_revisions(tmp_path: Path) -> None:
     refresh(row)
     exists("empty")
     TaskList.objects.all().delete()
-    fill = importlib.import_module("apps.workspaces.migrations.0005_task_lists").FILL
+    fill = importlib.import_module("apps.workspaces.migrations.0007_task_lists").FILL
     with connection.cursor() as cursor:
         cursor.execute(fill)
     found = TaskList.objects.get(workspace=row)

@@ -21,7 +21,7 @@ FROM workspaces_workspace w LEFT JOIN (
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workspaces', '0004_announced_events'),
+        ('workspaces', '0006_libraries'),
     ]
 
     operations = [
