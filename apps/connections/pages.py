@@ -49,14 +49,14 @@ def listing(request: HttpRequest) -> HttpResponse:
     """All connections of the workspaces that the caller may see."""
     rows = list(Workspace.objects.visible_to(request.user).order_by("name"))
     read = definitions_of([row.current_id for row in rows if row.current_id])
-    last = checks.last_checks(rows)
+    last, stored = checks.last_checks(rows), connections.rows_of(rows)
     groups = []
     for row in rows:
         definition = read.get(row.current_id or 0, Definition())
         uses = uses_of(definition)
         found = [
             {"one": one, "uses": len(uses.get(one.name, ())), "last": last.get((row.pk, one.name))}
-            for one in connections.connections_in(row, definition).values()
+            for one in connections.connections_in(row, definition, stored.get(row.pk, ())).values()
         ]
         may_add = allows(role_on(request.user, row.name), Role.ADMIN)
         if found or (definition.connection_types and may_add):

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role
 from apps.jobs import ledger
@@ -191,6 +193,20 @@ def test_forms_of_tasks_and_plans_know_stored_connections(shop: Workspace) -> No
     assert step["connections"] == [
         {"input": "to", "name": "main", "source": "database", "overrides": True}
     ]
+
+
+def test_the_list_takes_the_same_queries_for_one_workspace_and_for_many(
+    shop: Workspace, tmp_path: Path
+) -> None:
+    viewer = client_of(user(Role.VIEWER, is_superuser=True))
+    counts = []
+    for name in ("second", "third", "fourth"):
+        connections.store(workspace(tmp_path, SHOP, name), "main", "db", GIVEN, by="a")
+        viewer.get("/admin/connections/")
+        with CaptureQueriesContext(connection) as queries:
+            assert name in text_of(viewer.get("/admin/connections/"))
+        counts.append(len(queries))
+    assert len(set(counts)) == 1
 
 
 def test_the_page_of_the_workspace_names_what_overrides_its_files(shop: Workspace) -> None:
