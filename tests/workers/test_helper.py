@@ -67,7 +67,7 @@ class Bench:
         self.helper = Helper(scratch, self.attempt, asked)
 
     def start(self, code: str, shell: list[str] | None = None) -> subprocess.Popen[bytes]:
-        path = f"{os.environ['PATH']}:{self.helper.path}"
+        path = f"{os.environ['PATH']}:{self.helper.folder.path}"
         return subprocess.Popen(
             [*(shell or ["sh"]), "-c", code],
             cwd=self.work,
