@@ -103,7 +103,8 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     row, definition, role = _workspace(request, workspace)
     one = _one(row, name)
     properties = definition.connection_types.get(one.type or "", {})
-    may_edit = allows(role, Role.ADMIN) and bool(properties)
+    is_admin = allows(role, Role.ADMIN)
+    may_edit = is_admin and one.type in definition.connection_types
     form = _form(request, one, properties) if may_edit else None
     if request.method == "POST":
         if form is None:
@@ -120,6 +121,7 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "fields": fields_of(properties).items(),
         "form": form,
         "may_edit": may_edit,
+        "may_remove": is_admin and one.row is not None,
         "may_check": allows(role, Role.OPERATOR),
         "obstacle": checks.obstacle(one, definition),
         "action": definition.connection_checks.get(one.type or ""),

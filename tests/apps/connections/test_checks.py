@@ -177,6 +177,18 @@ def test_a_new_one_is_added_by_its_type_and_removed(shop: Workspace) -> None:
     assert not Connection.objects.exists()
 
 
+def test_one_whose_type_is_gone_can_still_be_removed(shop: Workspace) -> None:
+    connections.store(shop, "extra", "db", GIVEN, by="a")
+    Connection.objects.update(type="gone")
+    admin, page = client(Role.ADMIN), "/admin/connections/shop/of/extra/"
+    found = text_of(admin.get(page))
+    assert "no longer fits its type" in found and "Remove it" in found and "<form" in found
+    assert admin.post(page, FORM).status_code == 403
+    assert caller(Role.OPERATOR).post(f"{API}/extra/check").status_code == 409
+    admin.post("/admin/connections/shop/remove/extra/")
+    assert not Connection.objects.exists()
+
+
 def test_forms_of_tasks_and_plans_know_stored_connections(shop: Workspace) -> None:
     connections.store(shop, "extra", "db", GIVEN, by="a")
     page = text_of(client(Role.OPERATOR).get("/admin/tasks/shop/load/"))
