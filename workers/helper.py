@@ -68,7 +68,7 @@ class Helper:
         with anchored.folder(scratch) as above:
             self._fd = anchored.make_folder(FOLDER, above, 0o755)
         self._inodes: dict[str, int] = {}
-        self._wake, self._waker = os.pipe2(os.O_CLOEXEC)
+        self._wake, self._waker = os.pipe()
         self._slots = self._furnish()
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, name="stroem-helper", daemon=True)
