@@ -20,6 +20,7 @@ from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
+from apps.connections import checks
 from apps.fleet import matching, vitals
 from apps.fleet.models import Worker
 from apps.jobs import services
@@ -44,6 +45,7 @@ from console.database_files import Files
 from engine.errors import Conflict, InputError, NotFound
 from engine.lifecycle import FiringStatus
 from engine.rights import Right
+from engine.spec.connection_types import uses_of
 from engine.spec.model import Workspace as Definition
 from engine.spec.problems import did_you_mean
 
@@ -271,6 +273,38 @@ class Database(Files):
 
     def remove_secret(self, workspace: str, name: str) -> None:
         workspaces.remove_secret(_workspace(workspace), name)
+
+    def connections(self, workspace: str) -> list[port.ConnectionLine]:
+        row = _workspace(workspace)
+        definition = definition_of(row.current_id) if row.current_id else Definition()
+        uses, last = uses_of(definition), checks.last_checks([row])
+        return [
+            port.ConnectionLine(
+                one.name,
+                one.type,
+                one.source,
+                one.overrides,
+                one.row.version if one.row else None,
+                len(uses.get(one.name, ())),
+                job.status if (job := last.get((row.pk, one.name))) else None,
+                one.advice or None,
+            )
+            for one in connections.connections_in(row, definition).values()
+        ]
+
+    def store_connection(
+        self, workspace: str, name: str, kind: str | None, values: Mapping[str, Any]
+    ) -> int:
+        row, by = _workspace(workspace), f"local user {_login()}"
+        adds, kind = kind is None, kind or connections.kind_of(row, name)
+        return connections.store(row, name, kind, values, by=by, adds=adds).version
+
+    def remove_connection(self, workspace: str, name: str) -> bool:
+        return connections.remove(_workspace(workspace), name)
+
+    def check_connection(self, workspace: str, name: str, email: str | None) -> UUID:
+        user = _operator(email, workspace)
+        return checks.start(_workspace(workspace), name, user).pk
 
     def remove_workspace(self, name: str) -> int:
         _check_names(name, None)

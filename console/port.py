@@ -280,6 +280,21 @@ class SecretLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionLine:
+    """A connection without its values; `source` is files or database, `check` the status of its
+    last check."""
+
+    name: str
+    type: str | None
+    source: str
+    overrides: bool
+    version: int | None
+    uses: int
+    check: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What to decide: approve, with the form's fields, or reject, with a reason."""
 
@@ -396,6 +411,18 @@ class Platform(Protocol):
     def secrets(self, workspace: str) -> list[SecretLine]: ...
     def store_secret(self, workspace: str, name: str, value: str) -> None: ...
     def remove_secret(self, workspace: str, name: str) -> None: ...
+    def connections(self, workspace: str) -> list[ConnectionLine]: ...
+    def store_connection(
+        self, workspace: str, name: str, kind: str | None, values: Mapping[str, Any]
+    ) -> int:
+        """All of its values, or without a type those that change. Its new version."""
+
+    def remove_connection(self, workspace: str, name: str) -> bool:
+        """From the database; whether the files have one of this name."""
+
+    def check_connection(self, workspace: str, name: str, email: str | None) -> UUID:
+        """The job that checks it."""
+
     def unserved(self, workspace: str) -> str | None:
         """A warning if workers live, but none of them serves this workspace."""
 

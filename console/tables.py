@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from console.port import (
+    ConnectionLine,
     SecretLine,
     StateVersionLine,
     TaskLine,
@@ -92,7 +93,27 @@ def secrets(found: Iterable[SecretLine]) -> Iterator[str]:
     )
 
 
-def as_json(row: WorkspaceLine | TaskLine | TriggerLine | WorkerLine | SecretLine) -> str:
+def connections(found: Iterable[ConnectionLine]) -> Iterator[str]:
+    header = ("NAME", "TYPE", "FROM", "USED BY", "LAST CHECK", "PROBLEM")
+    return table(
+        header,
+        (
+            (
+                row.name,
+                row.type or "-",
+                f"{row.source}, in place of files" if row.overrides else row.source,
+                str(row.uses),
+                row.check or "never",
+                row.problem or "",
+            )
+            for row in found
+        ),
+    )
+
+
+def as_json(
+    row: WorkspaceLine | TaskLine | TriggerLine | WorkerLine | SecretLine | ConnectionLine,
+) -> str:
     shown: dict[str, Any] = asdict(row)
     if isinstance(row, TaskLine):
         shown["inputs"] = {

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "artifacts": (f"{SHARED}.artifacts", "List the files of a job, or download some"),
     "cancel": (f"{SHARED}.cancel", "Cancel a job and its child jobs"),
     "completion": (f"{OWN}.completion", "Print a completion script for bash, zsh or fish"),
+    "connections": (f"{SHARED}.connections", "List connections, set, remove or check one"),
     "jobs": (f"{SHARED}.jobs", "List jobs, newest first, or show one with its steps"),
     "login": (f"{OWN}.login", "Sign in to a server and keep its key"),
     "logout": (f"{OWN}.logout", "Forget the key of a profile"),

@@ -250,6 +250,32 @@ class Remote:
     def remove_secret(self, workspace: str, name: str) -> None:
         self._server.send("DELETE", "workspaces", workspace, "secrets", name)
 
+    def connections(self, workspace: str) -> list[port.ConnectionLine]:
+        found = self._server.get("workspaces", workspace, "connections")
+        return [
+            port.ConnectionLine(
+                one["name"], one["type"], one["source"], one["overrides"], one.get("version"),
+                len(one["used_by"]), one.get("last_check", {}).get("status"), one.get("problem"),
+            )
+            for one in found
+        ]  # fmt: skip
+
+    def store_connection(
+        self, workspace: str, name: str, kind: str | None, values: Mapping[str, Any]
+    ) -> int:
+        method = "PATCH" if kind is None else "PUT"
+        body = {"values": dict(values), **({} if kind is None else {"type": kind})}
+        place = ("workspaces", workspace, "connections", name)
+        return int(self._server.send(method, *place, body=body)["version"])
+
+    def remove_connection(self, workspace: str, name: str) -> bool:
+        place = ("workspaces", workspace, "connections", name)
+        return bool(self._server.send("DELETE", *place)["is_in_files"])
+
+    def check_connection(self, workspace: str, name: str, email: str | None) -> UUID:
+        place = ("workspaces", workspace, "connections", name, "check")
+        return UUID(self._server.send("POST", *place)["job_id"])
+
     def remove_workspace(self, name: str) -> int:
         return int(self._server.send("DELETE", "workspaces", name)["removed_jobs"])
 

@@ -31,6 +31,7 @@ from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution
 from workers.follower import AllocationFollower
+from workers.helper import Helpers
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.node_environment import passed
 from workers.outputs import Outputs
@@ -257,7 +258,7 @@ def _execution(
         walltime_grace_s=walltime_grace_s,
         states=States(doors.states),
         shelf=Shelf(doors.artifacts),
-        artifacts=doors.artifacts,
+        helpers=Helpers(doors.ledger, doors.artifacts),
     )
 
 

@@ -15,8 +15,6 @@ from engine.errors import AuthorError, StroemError
 from engine.masking import masker
 from engine.orders import (
     ARTIFACTS_DIR,
-    HELPER,
-    HelperFolder,
     ImageWork,
     Limits,
     Pinned,
@@ -33,12 +31,11 @@ from runners.base import Runner
 from runners.host.environment import User
 from workers.artifacts import Leaving, Shelf
 from workers.attempts import Attempt, Eviction, fields
-from workers.door import OUTAGES, ArtifactLedger, EventLedger, Ledger
+from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
-from workers.helper import Helper
+from workers.helper import Helper, Helpers
 from workers.outputs import Outputs
 from workers.pins import Pins
-from workers.questions import Questions
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
@@ -70,10 +67,6 @@ class Performed:
     helper: Helper | None = None
 
 
-NOT_IN_PODS = (
-    f"The step calls `{HELPER}`, which steps in pods do not have: print STATE: and OUTPUT: lines,"
-    " and use ARTIFACTS_DIR and `artifacts: {from: [...]}`"
-)
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
 
 
@@ -113,7 +106,7 @@ class Execution:
         walltime_grace_s: float | None = None,
         states: States | None = None,
         shelf: Shelf | None = None,
-        artifacts: ArtifactLedger | None = None,
+        helpers: Helpers | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
         there is none here."""
@@ -134,7 +127,7 @@ class Execution:
         self._walltime_grace_s = walltime_grace_s
         self._states = states
         self._shelf = shelf
-        self._artifacts = artifacts
+        self._helpers = helpers
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do the attempt to its end. The caller then calls `tidy`, when no report waits for it.
@@ -288,6 +281,8 @@ class Execution:
         folders = None
         if material.state is not None and action.type == "script" and self._states is not None:
             folders = self._states.open(place.scratch, material.state)
+        if self._helpers is not None:
+            place.helper = self._helpers.open(attempt, material, rendered, place.scratch)
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),
@@ -319,30 +314,8 @@ class Execution:
             run_as=place.user.name if place.user is not None else None,
             shelves=self._shelves(attempt, material, rendered, place.scratch),
             state=folders,
-            helper=self._helper(attempt, material, rendered, place),
+            helper=None if place.helper is None else place.helper.folder,
         )
-
-    def _helper(
-        self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed
-    ) -> HelperFolder | None:
-        """The directory of `stroem-step` for a script that may call it. Raises AuthorError where
-        one that does cannot have it."""
-        action = rendered.action
-        texts = (action.script or "", *action.args, *action.env.values())
-        is_needed = any(HELPER in text for text in texts)
-        if action.type != "script" or not (is_needed or material.mentions_helper):
-            return None
-        if action.runner == "pod":
-            if is_needed:
-                raise AuthorError(NOT_IN_PODS)
-            return None
-        if self._artifacts is None or place.scratch is None:
-            return None
-        questions = Questions(
-            attempt.claim, self._ledger, self._artifacts, masks=rendered.masks, emits=material.emits
-        )
-        place.helper = Helper(place.scratch.path, attempt, questions)
-        return HelperFolder(place.helper.path, is_needed)
 
     def _work(
         self,

@@ -17,20 +17,31 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.orders import HELPER, StepOutcome
+from apps.jobs.ledger import Material
+from engine.errors import AuthorError
+from engine.orders import HELPER, HelperFolder, StepOutcome
 from runners import anchored
 from workers.attempts import Attempt, fields
+from workers.door import ArtifactLedger, Ledger
 from workers.questions import Answer, Questions, Refusal
+from workers.rendering import Rendered
+from workers.trees import Scratch
 
 log = logging.getLogger("stroem.worker")
 FOLDER = "helper"
-SLOTS = "12345678"
+SLOTS = "1234"  # questions are answered one after the other
 PROGRAM = Path(__file__).with_name(f"{HELPER}.sh")
 MOST_BYTES = 2_000_000  # of one question
 WAITS_S = 5.0  # for whoever asked to open its answer
 _PIECE = 1 << 16
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+NOT_IN_PODS = (
+    f"The step calls `{HELPER}`, which steps in pods do not have: print STATE: and OUTPUT: lines,"
+    " and use ARTIFACTS_DIR and `artifacts: {from: [...]}`"
+)
 
 
 class _Gone(Exception):
@@ -47,15 +58,17 @@ class _Slot:
 class Helper:
     """Answers the questions of one attempt, in a thread of its own, until it is closed."""
 
-    def __init__(self, scratch: Path, attempt: Attempt, questions: Questions) -> None:
+    def __init__(
+        self, scratch: Path, attempt: Attempt, questions: Questions, *, is_needed: bool = True
+    ) -> None:
         """Make the directory and begin to listen. Raises OSError."""
-        self.path = scratch / FOLDER
+        self.folder = HelperFolder(scratch / FOLDER, is_needed)
         self._attempt = attempt
         self._questions = questions
         with anchored.folder(scratch) as above:
             self._fd = anchored.make_folder(FOLDER, above, 0o755)
         self._inodes: dict[str, int] = {}
-        self._wake, self._waker = os.pipe2(os.O_CLOEXEC)
+        self._wake, self._waker = os.pipe()
         self._slots = self._furnish()
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, name="stroem-helper", daemon=True)
@@ -220,3 +233,30 @@ def _words(asked: bytes) -> list[str]:
     if not count.isascii() or not count.isdigit() or len(words) != int(count) + 1:
         raise Refusal(64, "the question did not come whole")
     return words[:-1]
+
+
+class Helpers:
+    """Opens a helper for each attempt whose script may call it."""
+
+    def __init__(self, ledger: Ledger, artifacts: ArtifactLedger) -> None:
+        self._ledger = ledger
+        self._artifacts = artifacts
+
+    def open(
+        self, attempt: Attempt, material: Material, rendered: Rendered, scratch: Scratch
+    ) -> Helper | None:
+        """None for a step that does not mention the command. Raises AuthorError where one that
+        calls it cannot have it."""
+        action = rendered.action
+        texts = (action.script or "", *action.args, *action.env.values())
+        is_needed = any(HELPER in text for text in texts)
+        if action.type != "script" or not (is_needed or material.mentions_helper):
+            return None
+        if action.runner == "pod":
+            if is_needed:
+                raise AuthorError(NOT_IN_PODS)
+            return None
+        questions = Questions(
+            attempt.claim, self._ledger, self._artifacts, masks=rendered.masks, emits=material.emits
+        )
+        return Helper(scratch.path, attempt, questions, is_needed=is_needed)

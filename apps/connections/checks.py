@@ -55,7 +55,7 @@ def obstacle(one: Listed, definition: Definition) -> str:
     return ""
 
 
-def start(workspace: Workspace, name: str, by: User) -> Job:
+def start(workspace: Workspace, name: str, by: User | None) -> Job:
     """Start the check of a connection: a job of one step. Raises NotFound, or Conflict if it cannot
     be checked."""
     one, definition = find(workspace, name)
@@ -74,7 +74,7 @@ def start(workspace: Workspace, name: str, by: User) -> Job:
         task_of(name),
         blueprints.store(content),
         {taken: name},
-        Origin(SOURCE, name, by.pk),
+        Origin(SOURCE, name, by.pk if by else None),
         allow_unknown=True,
     )
 

@@ -52,14 +52,14 @@ def listing(request: HttpRequest) -> HttpResponse:
     seen = workspaces_of(request.user).order_by("name")
     rows = [row for row in seen if sight.is_whole(row.name)]
     read = definitions_of([row.current_id for row in rows if row.current_id])
-    last = checks.last_checks(rows)
+    last, stored = checks.last_checks(rows), connections.rows_of(rows)
     groups = []
     for row in rows:
         definition = read.get(row.current_id or 0, Definition())
         uses = uses_of(definition)
         found = [
             {"one": one, "uses": len(uses.get(one.name, ())), "last": last.get((row.pk, one.name))}
-            for one in connections.connections_in(row, definition).values()
+            for one in connections.connections_in(row, definition, stored.get(row.pk, ())).values()
         ]
         may_add = Right.SECRETS in sight.on(row.name)
         if found or (definition.connection_types and may_add):
@@ -106,7 +106,8 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     row, definition, rights = _workspace(request, workspace)
     one = _one(row, name)
     properties = definition.connection_types.get(one.type or "", {})
-    may_edit = Right.SECRETS in rights and bool(properties)
+    may_store = Right.SECRETS in rights
+    may_edit = may_store and one.type in definition.connection_types
     form = _form(request, one, properties) if may_edit else None
     if request.method == "POST":
         if form is None:
@@ -124,6 +125,7 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         "fields": fields_of(properties).items(),
         "form": form,
         "may_edit": may_edit,
+        "may_remove": may_store and one.row is not None,
         "may_check": Right.RUN in of_checks,
         "obstacle": checks.obstacle(one, definition),
         "action": definition.connection_checks.get(one.type or ""),

@@ -62,12 +62,17 @@ class Listed:
         return ""
 
 
-def connections_in(workspace: Workspace, definition: Definition) -> dict[str, Listed]:
-    """The connections of the files and of the database, by name."""
+def connections_in(
+    workspace: Workspace, definition: Definition, rows: Iterable[Connection] | None = None
+) -> dict[str, Listed]:
+    """The connections of the files and of the database, by name. `rows`: those of the database, if
+    they have been read already."""
     found = {
         name: Listed(name, values.get("type")) for name, values in definition.connections.items()
     }
-    for row in Connection.objects.filter(workspace=workspace):
+    if rows is None:
+        rows = Connection.objects.filter(workspace=workspace)
+    for row in rows:
         values = held(row.sealed).values
         _, dropped, trouble = fitted(row.type, definition.connection_types, values)
         found[row.name] = Listed(row.name, row.type, row, row.name in found, trouble, dropped)
@@ -79,6 +84,14 @@ def kinds_in(workspace_id: int, definition: Definition) -> dict[str, str | None]
     found = {name: values.get("type") for name, values in definition.connections.items()}
     stored = Connection.objects.filter(workspace_id=workspace_id).values_list("name", "type")
     return {**found, **dict(stored)}
+
+
+def rows_of(workspaces: Collection[Workspace]) -> dict[int, list[Connection]]:
+    """The connections in the database, by the id of their workspace. One query."""
+    found: dict[int, list[Connection]] = {}
+    for row in Connection.objects.filter(workspace__in=workspaces):
+        found.setdefault(row.workspace_id, []).append(row)
+    return found
 
 
 def stored_names(workspaces: Collection[Workspace]) -> dict[int, list[str]]:
@@ -129,6 +142,17 @@ def store(
         _renote(workspace, definition)
     secrets.forget(workspace.pk)
     return row
+
+
+def kind_of(workspace: Workspace, name: str) -> str:
+    """The type of a stored connection. Raises NotFound."""
+    found = Connection.objects.filter(workspace=workspace, name=name).first()
+    if found is None:
+        raise NotFound(
+            f"No connection '{shorten(name)}' is stored in the database; give its type and all of"
+            " its values to store one"
+        )
+    return found.type
 
 
 def remove(workspace: Workspace, name: str) -> bool:

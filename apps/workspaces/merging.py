@@ -60,13 +60,18 @@ def merge(
     written: Mapping[str, Mapping[str, Any]] = of_files["connections"]
     names = {row.name for row in rows}
     found = rendered({name: each for name, each in written.items() if name not in names}, secrets)
-    defaults = of_files.get("type_defaults", {})
+    sealed_defaults = of_files.get("type_defaults", {})  # older revisions have none
     stored: dict[str, Stored] = {}
     for row in rows:
         values, stored[row.name] = _read(row, types, row.name in written)
-        given = rendered({row.name: defaults.get(row.type, {})}, secrets)[row.name]
+        defaults = _plain_defaults(types.get(row.type, {})) | sealed_defaults.get(row.type, {})
+        given = rendered({row.name: defaults}, secrets)[row.name]
         found[row.name] = {**given, **values, "type": row.type}
     return found, stored, _replaced(written, names, secrets)
+
+
+def _plain_defaults(properties: Properties) -> dict[str, Any]:
+    return {key: each["default"] for key, each in properties.items() if "default" in each}
 
 
 def _read(row: Connection, types: Types, overrides: bool) -> tuple[dict[str, Any], Stored]:

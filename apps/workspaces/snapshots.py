@@ -98,12 +98,7 @@ def strip(workspace: Definition) -> tuple[Definition, dict[str, Any]]:
         "secrets": {**freeze.to_json(workspace.secrets), **literals},
         "connections": freeze.to_json(workspace.connections),
         "type_defaults": {
-            name: {
-                key: described["default"]
-                for key, described in kind.items()
-                if described.get("default") is not None
-            }
-            for name, kind in workspace.connection_types.items()
+            name: _defaults_of(kind) for name, kind in workspace.connection_types.items()
         },
         "triggers": {
             name: {"secret": trigger.options["secret"]}
@@ -116,6 +111,11 @@ def strip(workspace: Definition) -> tuple[Definition, dict[str, Any]]:
         },
     }
     return bare, private
+
+
+def _defaults_of(kind: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    given = {key: described.get("default") for key, described in kind.items()}
+    return {key: default for key, default in given.items() if default is not None}
 
 
 def _names(workspace: Definition) -> Iterator[str]:

@@ -37,6 +37,8 @@ actions:
   fail: {type: script, script: "echo bad luck >&2; exit 3"}
   wait: {type: script, script: "sleep 60"}
   ask: {type: approval, message: "Go on?", input: {note: {type: string}}}
+  reach: {type: script, script: 'echo "reached $STROEM_INPUT_TO"', input: {to: {type: db}}}
+connection_types: {db: {check: reach, host: {type: string}, password: {type: string, secret: true}}}
 tasks:
   main:
     description: Greets somebody
@@ -173,6 +175,25 @@ def test_secrets_are_set_and_never_shown(laptop: Laptop, tmp_path: Path) -> None
     assert laptop.lines("secrets", "remove", "shop", "pw") == ["pw: removed"]
     assert laptop.complaint("secrets", "remove", "shop", "pw").endswith("'pw' not found in shop")
     assert Secret.objects.count() == 1
+
+
+def test_connections_are_set_checked_and_never_shown(house: House, laptop: Laptop) -> None:
+    values = json.dumps({"host": "h.internal", "password": "canary-4711"})
+    said = laptop.lines("connections", "set", "shop", "main", "--type", "db", given=values)
+    assert said == ["main: stored as version 1"]
+    given = '{"password": "canary-4712"}'
+    assert laptop.lines("connections", "set", "shop", "main", given=given) == [
+        "main: stored as version 2"
+    ]
+    lines = laptop.lines("connections", "check", "shop", "main", "--follow")
+    assert "h.internal" in " ".join(lines) and lines[-1] == "main: completed"
+    (shown,) = same(house, laptop, "connections", "list", "shop", "--json")
+    assert json.loads(shown)["check"] == "completed" and "canary" not in " ".join((*lines, shown))
+    wrong = laptop.complaint("connections", "set", "shop", "main", given='{"hots": "x"}')
+    assert "field 'hots' is not declared (did you mean 'host'?)" in wrong
+    assert "JSON object" in laptop.complaint("connections", "set", "shop", "main", given="canary")
+    assert laptop.lines("connections", "remove", "shop", "main") == ["main: removed"]
+    assert same(house, laptop, "connections", "list", "shop") == ["No connections."]
 
 
 def test_what_is_wrong_is_one_sentence(laptop: Laptop, served: Served) -> None:

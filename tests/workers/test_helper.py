@@ -67,7 +67,7 @@ class Bench:
         self.helper = Helper(scratch, self.attempt, asked)
 
     def start(self, code: str, shell: list[str] | None = None) -> subprocess.Popen[bytes]:
-        path = f"{os.environ['PATH']}:{self.helper.path}"
+        path = f"{os.environ['PATH']}:{self.helper.folder.path}"
         return subprocess.Popen(
             [*(shell or ["sh"]), "-c", code],
             cwd=self.work,
@@ -265,7 +265,7 @@ def test_pipes_that_a_step_replaces_lead_nowhere(bench: Bench, tmp_path: Path) -
     target.write_text("untouched")
     code = f"""
     here=$(dirname "$(command -v {HELPER})")
-    for n in 1 2 3 4 5 6 7 8; do rm "$here/$n.out"; ln -s {target} "$here/$n.out"; done
+    for n in 1 2 3 4; do rm "$here/$n.out"; ln -s {target} "$here/$n.out"; done
     stroem-step state get count
     """
     process = bench.start(code)

@@ -26,7 +26,7 @@ from apps.api.shapes.connections import (
 from apps.api.views.base import ApiView
 from apps.connections import checks
 from apps.workspaces import connections
-from apps.workspaces.models import Connection, Workspace
+from apps.workspaces.models import Workspace
 from apps.workspaces.rights import insist, sight_of
 from apps.workspaces.snapshots import definition_of
 from engine.errors import NotFound
@@ -88,10 +88,7 @@ class ConnectionView(ApiView):
         """Store some of its values, such as a new password; the others stay."""
         row = scope.connected(request.user, workspace, Right.SECRETS)
         given = checked(ConnectionChange, request)
-        found = Connection.objects.filter(workspace=row, name=name).first()
-        if found is None:
-            raise NotFound("No such connection is stored in the database; PUT stores one")
-        return _store(request, row, name, found.type, given, adds=True)
+        return _store(request, row, name, connections.kind_of(row, name), given, adds=True)
 
     @extend_schema(responses={200: RemovedConnectionShape, 403: ErrorShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:

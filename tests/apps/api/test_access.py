@@ -18,6 +18,7 @@ from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
 from apps.subscriptions.models import Delivery, Subscription
 from apps.subscriptions.services import ping
+from apps.workspaces import connections
 from apps.workspaces.models import Secret
 from apps.workspaces.services import store_secret
 from engine.lifecycle import DeliveryStatus
@@ -32,7 +33,11 @@ from tests.house import database_url
 pytestmark = pytest.mark.django_db
 
 FLOW = """
-actions: {work: {type: script, script: "true"}, ask: {type: approval, message: "Go on?"}}
+actions:
+  work: {type: script, script: "true"}
+  ask: {type: approval, message: "Go on?"}
+  probe: {type: script, script: "true", input: {to: {type: db}}}
+connection_types: {db: {check: probe, password: {type: string, secret: true}}}
 tasks:
   main:
     flow: {one: {action: work}, gate: {action: ask}}
@@ -126,7 +131,13 @@ TABLE: dict[tuple[str, str], Any] = {
     ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/execute"): Role.OPERATOR,
     ("post", "api/workspaces/<str:workspace>/tasks/<str:task>/plan"): Role.OPERATOR,
     ("get", "api/workspaces/<str:workspace>/tasks/<str:task>/stats"): Role.VIEWER,
+    ("get", "api/workspaces/<str:workspace>/connection-types"): Role.VIEWER,
     ("get", "api/workspaces/<str:workspace>/connections"): Role.VIEWER,
+    ("get", "api/workspaces/<str:workspace>/connections/<str:name>"): Role.VIEWER,
+    ("put", "api/workspaces/<str:workspace>/connections/<str:name>"): Role.ADMIN,
+    ("patch", "api/workspaces/<str:workspace>/connections/<str:name>"): Role.ADMIN,
+    ("delete", "api/workspaces/<str:workspace>/connections/<str:name>"): Role.ADMIN,
+    ("post", "api/workspaces/<str:workspace>/connections/<str:name>/check"): Role.OPERATOR,
     ("get", "api/jobs/<str:job>/artifacts"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/artifacts.zip"): Role.VIEWER,
     ("get", "api/jobs/<str:job>/artifacts/<path:name>"): Role.VIEWER,
@@ -154,6 +165,8 @@ BODIES = {
     "api/workspaces/<str:workspace>/tasks/<str:task>/execute": {"input": {}},
     "api/workspaces/<str:workspace>/tasks/<str:task>/plan": {"input": {}},
     "api/workspaces/<str:workspace>/secrets/<str:name>": {"value": "long enough"},
+    "put api/workspaces/<str:workspace>/connections/<str:name>": {"type": "db", "values": {}},
+    "patch api/workspaces/<str:workspace>/connections/<str:name>": {"values": {}},
     "api/workspaces/<str:workspace>/subscriptions": {
         "name": "pager",
         "url": "https://receiver.example.org/hook",
@@ -204,7 +217,8 @@ class World:
         return "/" + route
 
     def call(self, client: APIClient, method: str, route: str, **over: str) -> Any:
-        body = BODIES.get(route) if method in ("post", "put") else None
+        body = BODIES.get(f"{method} {route}", BODIES.get(route))
+        body = body if method in ("post", "put", "patch") else None
         return getattr(client, method)(self.path(route, **over), body, format="json")
 
 
@@ -213,6 +227,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("STROEM__DB__URL", database_url())
     own = workspace(tmp_path, FLOW, "own")
     store_secret(own, "pw", "canary-secret", by="x")
+    connections.store(own, "pw", "db", {"password": "canary-secret"}, by="x")
     told, _ = subscribe(own, "https://receiver.example.org/hook")
     delivery = ping(told, by="x")
     Delivery.objects.update(status=DeliveryStatus.FAILED)

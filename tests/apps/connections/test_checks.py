@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role
 from apps.jobs import ledger
@@ -175,6 +177,18 @@ def test_a_new_one_is_added_by_its_type_and_removed(shop: Workspace) -> None:
     assert not Connection.objects.exists()
 
 
+def test_one_whose_type_is_gone_can_still_be_removed(shop: Workspace) -> None:
+    connections.store(shop, "extra", "db", GIVEN, by="a")
+    Connection.objects.update(type="gone")
+    admin, page = client(Role.ADMIN), "/admin/connections/shop/of/extra/"
+    found = text_of(admin.get(page))
+    assert "no longer fits its type" in found and "Remove it" in found and "<form" in found
+    assert admin.post(page, FORM).status_code == 403
+    assert caller(Role.OPERATOR).post(f"{API}/extra/check").status_code == 409
+    admin.post("/admin/connections/shop/remove/extra/")
+    assert not Connection.objects.exists()
+
+
 def test_forms_of_tasks_and_plans_know_stored_connections(shop: Workspace) -> None:
     connections.store(shop, "extra", "db", GIVEN, by="a")
     page = text_of(client(Role.OPERATOR).get("/admin/tasks/shop/load/"))
@@ -191,6 +205,20 @@ def test_forms_of_tasks_and_plans_know_stored_connections(shop: Workspace) -> No
     assert step["connections"] == [
         {"input": "to", "name": "main", "source": "database", "overrides": True}
     ]
+
+
+def test_the_list_takes_the_same_queries_for_one_workspace_and_for_many(
+    shop: Workspace, tmp_path: Path
+) -> None:
+    viewer = client_of(user(Role.VIEWER, is_superuser=True))
+    counts = []
+    for name in ("second", "third", "fourth"):
+        connections.store(workspace(tmp_path, SHOP, name), "main", "db", GIVEN, by="a")
+        viewer.get("/admin/connections/")
+        with CaptureQueriesContext(connection) as queries:
+            assert name in text_of(viewer.get("/admin/connections/"))
+        counts.append(len(queries))
+    assert len(set(counts)) == 1
 
 
 def test_the_page_of_the_workspace_names_what_overrides_its_files(shop: Workspace) -> None:

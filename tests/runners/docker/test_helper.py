@@ -36,7 +36,7 @@ def test_every_user_of_a_container_asks_its_worker(
     bench = Bench(tmp_path)
     outcome, log = finish(
         CODE,
-        helper=HelperFolder(bench.helper.path, is_needed=True),
+        helper=bench.helper.folder,
         container=ContainerWishes(user=user),
         runner=DockerRunner(replace(config, sharing="bind")),
     )
