@@ -236,7 +236,7 @@ def _get_job_logs(user: User, given: Arguments) -> str:
 
 
 def _lines(stored: str) -> Iterator[str]:
-    for text in stored.splitlines():
+    for text in filter(None, stored.split("\n")):  # a line may hold U+2028
         record = json.loads(text)
         prefix = "ERR: " if record["stream"] == "stderr" else ""
         yield f"[{record['ts'][11:19]}] [{record['step']}] {prefix}{record['line']}"

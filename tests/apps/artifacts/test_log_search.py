@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
+from rest_framework.test import APIClient
 
 from apps.accounts.models import Role
 from apps.api.mcp import tools
@@ -36,9 +37,8 @@ def job(tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Job
     return made
 
 
-def find(job: Job, text: str, **given: Any) -> list[str]:
-    query = "&".join(f"{name}={value}" for name, value in given.items())
-    client, path = caller(Role.VIEWER), f"/api/jobs/{job.pk}/logs/search?{query}"
+def find(client: APIClient, job: Job, text: str, **given: Any) -> list[str]:
+    path = f"/api/jobs/{job.pk}/logs/search"
     found, after = [], "0"
     while True:
         said = client.get(path, {"q": text, "after": after, **given}).json()
@@ -50,6 +50,7 @@ def find(job: Job, text: str, **given: Any) -> list[str]:
 
 @pytest.mark.parametrize("is_moved", [False, True], ids=["live", "moved"])
 def test_text_is_found_as_it_is(job: Job, is_moved: bool) -> None:
+    client = caller(Role.VIEWER)
     if is_moved:
         assert move() == len(BUILD) + 1
     for text, lines in {
@@ -62,9 +63,9 @@ def test_text_is_found_as_it_is(job: Job, is_moved: bool) -> None:
         "stream": [BUILD[8]],
     }.items():
         for limit in (1, 100):
-            assert find(job, text, limit=limit) == lines
-    assert find(job, "error", step="test") == ["error of the test"]
-    assert find(job, "error", step="_server") == []
+            assert find(client, job, text, limit=limit) == lines
+    assert find(client, job, "error", step="test") == ["error of the test"]
+    assert find(client, job, "error", step="_server") == []
 
 
 def test_a_hit_says_where_to_read_on_and_a_long_line_is_cut(job: Job) -> None:
@@ -84,9 +85,10 @@ def test_one_call_reads_so_much_and_says_so(
         move()
     monkeypatch.setattr(search, "SCAN_BYTES", 300)
     monkeypatch.setattr(search, "PIECE_BYTES", 300)
-    said = get(caller(Role.VIEWER), f"/api/jobs/{job.pk}/logs/search?q=again")
+    client = caller(Role.VIEWER)
+    said = get(client, f"/api/jobs/{job.pk}/logs/search?q=again")
     assert (said["items"], said["stopped"]) == ([], "scanned")
-    assert find(job, "again") == ["error again"]
+    assert find(client, job, "again") == ["error again"]
 
 
 def test_what_is_no_search_is_refused(job: Job) -> None:
@@ -94,7 +96,6 @@ def test_what_is_no_search_is_refused(job: Job) -> None:
     for query, told in {
         "": "q must be a text of at most 200 characters",
         f"?q={'x' * 201}": "q must be a text of at most 200 characters",
-        "?q=a%00": "q must be a text of at most 200 characters",
         "?q=a&after=x": "after must be the `next` of an earlier answer",
         "?q=a&limit=0": "limit must be 1 to 1000",
         "?q=a&limit=9999": "limit must be 1 to 1000",
@@ -138,8 +139,7 @@ def test_the_command_searches_to_the_end(
 ) -> None:
     move()
     monkeypatch.setattr(search, "SCAN_BYTES", 300)
-    with pytest.raises(SystemExit):
-        call_command("logs", str(job.pk), "--search", "ERROR")
+    call_command("logs", str(job.pk), "--search", "ERROR")
     shown = capsys.readouterr().out.splitlines()
     assert shown == [f"build | {BUILD[0]}", f"build | {BUILD[-1]}", "test | error of the test"]
     for wrong in (["--follow"], ["--action", "0"]):
