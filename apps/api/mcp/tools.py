@@ -216,7 +216,9 @@ def _part_of_log(user: User, job: Job, step: str | None) -> Choice:
 def _search_job_logs(user: User, given: Arguments) -> Any:
     job = scope.job(user, given["job_id"])
     choice = _part_of_log(user, job, given.get("step"))
-    text = given["text"][: search.LONGEST_TERM]
+    text = given["text"]
+    if len(text) > search.LONGEST_TERM:
+        raise ParseError(f"`text` has more than {search.LONGEST_TERM} characters")
     try:
         place = search.Place.parse(given.get("after") or "0")
     except ValueError:

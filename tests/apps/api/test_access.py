@@ -169,6 +169,7 @@ BODIES = {
     "api/jobs/<str:job>/steps/<str:step>/approve": {"approved": True},
     "api/jobs/<str:job>/steps/<str:step>/delegate": {"to": "deputy@example.org"},
 }
+QUERIES = {"api/jobs/<str:job>/logs/search": "?q=text"}
 # Answers of open routes to anonymous callers, with these bodies.
 OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
 # Allowed, but without an object (an unknown key, an approval that was not given, a conversation of
@@ -205,7 +206,8 @@ class World:
 
     def call(self, client: APIClient, method: str, route: str, **over: str) -> Any:
         body = BODIES.get(route) if method in ("post", "put") else None
-        return getattr(client, method)(self.path(route, **over), body, format="json")
+        path = self.path(route, **over) + (QUERIES.get(route, "") if method == "get" else "")
+        return getattr(client, method)(path, body, format="json")
 
 
 @pytest.fixture

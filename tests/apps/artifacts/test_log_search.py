@@ -115,7 +115,10 @@ def test_the_page_searches_the_whole_log(job: Job) -> None:
     said = get(client, f"{path}?q=error")
     assert [hit["line"] for hit in said["hits"]] == [BUILD[0], BUILD[-1], "error of the test"]
     assert said["stopped"] == "end"
-    assert client.get(path).status_code == 400
+    for wrong in ("", "x" * 201):
+        answer = client.get(path, {"q": wrong})
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "Search for a text of 1 to 200 characters."
     assert client.get(f"{path}?q=a&after=x").status_code == 404
     assert Client().get(f"{path}?q=error").status_code == 404
 
@@ -130,8 +133,8 @@ def test_an_agent_searches_bit_by_bit(job: Job, monkeypatch: pytest.MonkeyPatch)
     assert [len(one["lines"]) for one in said] == [2, 1]
     assert [one["stopped"] for one in said] == ["limit", "end"]
     assert said[1]["lines"][0].endswith("[test] error of the test")
-    wrong = toolbox.begin("search_job_logs", given | {"after": "x"})
-    assert wrong.is_error  # type: ignore[union-attr]
+    for wrong in ({"after": "x"}, {"text": "x" * 201}):
+        assert toolbox.begin("search_job_logs", given | wrong).is_error  # type: ignore[union-attr]
 
 
 def test_the_command_searches_to_the_end(
