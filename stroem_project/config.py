@@ -591,5 +591,5 @@ def _with_pair(config: Config) -> Config:
         config,
         db=Database(config.db.url or pair.get("db_url")),
         broker=Broker(config.broker.url or pair.get("broker_url")),
-        is_one_machine=config.db.url is None,
+        is_one_machine=config.db.url is None and "db_url" in pair,
     )

@@ -227,7 +227,9 @@ def _part_of_log(job: Job, step: str | None) -> Choice:
 def _search_job_logs(user: User, given: Arguments) -> Any:
     job = scope.job(user, given["job_id"], Right.LOGS)
     choice = _part_of_log(job, given.get("step"))
-    text = given["text"][: search.LONGEST_TERM]
+    text = given["text"]
+    if len(text) > search.LONGEST_TERM:
+        raise ParseError(f"`text` has more than {search.LONGEST_TERM} characters")
     try:
         place = search.Place.parse(given.get("after") or "0")
     except ValueError:
@@ -247,7 +249,7 @@ def _get_job_logs(user: User, given: Arguments) -> str:
 
 
 def _lines(stored: str) -> Iterator[str]:
-    for text in stored.splitlines():
+    for text in filter(None, stored.split("\n")):  # a line may hold U+2028
         record = json.loads(text)
         prefix = "ERR: " if record["stream"] == "stderr" else ""
         yield f"[{record['ts'][11:19]}] [{record['step']}] {prefix}{record['line']}"

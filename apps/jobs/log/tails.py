@@ -204,14 +204,14 @@ def late(job_id: UUID, choice: Choice, until: int) -> list[Chunk]:
 def _chunks(batches: Sequence[Batch]) -> list[Chunk]:
     """Batches of the archive, with what their steps are."""
     steps = list({batch.step_id for batch in batches if batch.step_id is not None})
-    rows = {row[0]: row[1:] for row in fetch(STANDINGS, (steps,))} if steps else {}
-    return [
-        Chunk(
-            batch.id, batch.job_id, batch.step_id, *rows.get(batch.step_id, (None, None, None)),
-            batch.attempt_id, batch.lines,
+    known = {row[0]: row[1:] for row in fetch(STANDINGS, (steps,))} if steps else {}
+    found = []
+    for one in batches:
+        loop, kind, owner = known.get(one.step_id, (None, None, None))
+        found.append(
+            Chunk(one.id, one.job_id, one.step_id, loop, kind, owner, one.attempt_id, one.lines)
         )
-        for batch in batches
-    ]  # fmt: skip
+    return found
 
 
 def step_rows(job_ids: Sequence[UUID], step_ids: Sequence[int]) -> dict[UUID, list[dict[str, Any]]]:

@@ -95,13 +95,14 @@ def find(request: HttpRequest, job_id: UUID) -> JsonResponse:
     """Lines of a log that hold a text, as JSON. `log` as for the stream; `q`; `after`: `next` of
     the last answer."""
     ticket = _admit_to_lines(request, job_id, request.GET.get("log") or ALL)
-    text = request.GET.get("q", "").replace("\x00", "")[: search.LONGEST_TERM]
+    text = request.GET.get("q", "")
     try:
         place = search.Place.parse(request.GET.get("after") or "0")
     except ValueError:
         raise Http404("There is no such place in the log.") from None
-    if not text:
-        return JsonResponse({"error": "Give a text to search for."}, status=400)
+    if not 1 <= len(text) <= search.LONGEST_TERM:
+        told = f"Search for a text of 1 to {search.LONGEST_TERM} characters."
+        return JsonResponse({"error": told}, status=400)
     try:
         found = search.find(job_id, ticket.choice or EVERYTHING, text, place, FOUND_AT_ONCE)
     except LogsAway as error:

@@ -149,6 +149,9 @@ class Command(OurCommand):
             broker_url = place.doorbell.url()
         assert db_url and broker_url
         addresses.use(db_url, broker_url)
+        if not given.db.url and given.logs.archive is None:
+            # its processes share one directory
+            os.environ["STROEM__LOGS__ARCHIVE"] = "true"
         if place is not None:
             # for commands in other terminals while `up` runs
             pair = {"db_url": db_url, "broker_url": broker_url}

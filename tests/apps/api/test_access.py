@@ -182,6 +182,7 @@ BODIES = {
     "api/jobs/<str:job>/steps/<str:step>/approve": {"approved": True},
     "api/jobs/<str:job>/steps/<str:step>/delegate": {"to": "deputy@example.org"},
 }
+QUERIES = {"api/jobs/<str:job>/logs/search": "?q=text"}
 # Answers of open routes to anonymous callers, with these bodies.
 OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
 # Allowed, but without an object (an unknown key, an approval that was not given, a conversation of
@@ -219,7 +220,8 @@ class World:
     def call(self, client: APIClient, method: str, route: str, **over: str) -> Any:
         body = BODIES.get(f"{method} {route}", BODIES.get(route))
         body = body if method in ("post", "put", "patch") else None
-        return getattr(client, method)(self.path(route, **over), body, format="json")
+        path = self.path(route, **over) + (QUERIES.get(route, "") if method == "get" else "")
+        return getattr(client, method)(path, body, format="json")
 
 
 @pytest.fixture

@@ -38,12 +38,23 @@ def print_lines(claim: ledger.Claim, texts: Sequence[str], *, each: int = 2) -> 
 
 def run(job: Job, hand: Hand, **texts: Sequence[str]) -> None:
     """Run the job's steps to their end, printing these lines."""
-    claims = {name: hand.take(name) for name in texts}
+    claims = {name: take(job, hand, name) for name in texts}
     for name, claim in claims.items():
         assert hand.start(claim)
         print_lines(claim, texts[name])
     for claim in claims.values():
         hand.finish(claim)
+
+
+def take(job: Job, hand: Hand, name: str) -> ledger.Claim:
+    """The step of this job; what other jobs have ready is given back."""
+    found, others = hand.take(name), []
+    while found.job_id != job.pk:
+        others.append(found)
+        found = hand.take(name)
+    for other in others:
+        ledger.give_back(other)
+    return found
 
 
 def age(job: Job, days: float = 1) -> None:
@@ -68,7 +79,7 @@ def lines_here(job: Job) -> int:
 
 
 def texts_of(logs: str) -> list[str]:
-    return [json.loads(line)["line"] for line in logs.splitlines()]
+    return [json.loads(line)["line"] for line in logs.split("\n") if line]
 
 
 def numbered(word: str, count: int) -> list[str]:

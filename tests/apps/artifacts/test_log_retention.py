@@ -12,25 +12,24 @@ from django.conf import settings as live
 from django.db import connection
 from django.db.models import F
 
-from apps.accounts.models import Role
 from apps.artifacts import blobs
 from apps.artifacts.logs import leaving
 from apps.artifacts.models import Blob, JobLog, LogFrame
 from apps.conductor import partitions
 from apps.jobs.flow.restarts import restart_failed
+from apps.jobs.log.cursors import Cursor, read
 from apps.jobs.models import Job, LogChunk
 from apps.jobs.upkeep import retention
 from apps.jobs.upkeep.removal import remove_workspace
 from stroem_project.config import LogLimits
-from tests.apps.api.callers import caller
 from tests.apps.artifacts.logkeeping import (
     FLOW,
     age,
-    get,
     lines_here,
     move,
     print_lines,
     run,
+    take,
     texts_of,
 )
 from tests.apps.artifacts.test_blobs import names_in
@@ -59,7 +58,7 @@ def ended(home: Any, days: float, text: str = "x") -> Job:
 
 
 def texts(job: Job) -> list[str]:
-    return texts_of(get(caller(Role.VIEWER), f"/api/jobs/{job.pk}/logs")["logs"])
+    return [text for _, lines in read([job.pk], Cursor()).chunks for text in texts_of(lines)]
 
 
 def test_without_limits_everything_stays(home: Any) -> None:
@@ -109,7 +108,7 @@ def test_nothing_goes_of_what_something_open_belongs_to(home: Any, settings: Any
     child = Job.objects.get(parent_job_id=parent.pk)
     run(child, hand, build=["a"], test=["b"])
     restarted = start(home, "fails")
-    claim = hand.take("build")
+    claim = take(restarted, hand, "build")
     print_lines(claim, ["c"])
     hand.finish(claim, failed())
     tried_again, retry = ended(home, 9), start(home, "fails")
@@ -157,6 +156,7 @@ def test_a_job_that_is_being_retried_is_not_removed(home: Any, settings: Any) ->
     settings.STROEM = replace(live.STROEM, retention=replace(live.STROEM.retention, job_days=30))
     job, retry = ended(home, 31), start(home, "fails")
     Job.objects.filter(pk=job.pk).update(retry_job_id=retry.pk)
+    Job.objects.filter(pk=retry.pk).update(retry_of_id=job.pk)
     assert retention.remove_old_jobs() == 0
     Job.objects.filter(pk=retry.pk).update(status="failed", completed_at=F("created_at"))
     assert retention.remove_old_jobs() == 1

@@ -58,7 +58,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several frames, several volumes, several pieces."""
     monkeypatch.setattr(moving, "FRAME_BYTES", 600)
     monkeypatch.setattr(moving, "VOLUME_BYTES", 2_000)
-    monkeypatch.setattr(cursors, "PIECE_BYTES", 900)
+    monkeypatch.setattr(cursors, "PIECE_BYTES", 700)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def streamed(job: Job, choice: Choice, last_id: int | None = None) -> list[str]:
 
 def downloaded(job: Job) -> str:
     async def told() -> str:
-        first = tails.piece(job.pk, EVERYTHING, 0)
+        first = await live.off_loop(tails.piece, job.pk, EVERYTHING, 0)
         return "".join([text async for text in live._text(live.Ticket("", job, None), first)])
 
     return asyncio.run(told())
@@ -305,6 +305,7 @@ def test_small_jobs_share_a_volume_of_their_workspace(
     assert len({(blob, workspaces[job_id]) for blob, job_id in rows}) == 2
 
 
+@pytest.mark.django_db(transaction=True)
 def test_lines_move_when_the_settings_say(directory: Path, job: Job, settings: Any) -> None:
     class Stop(threading.Event):
         """Set after one round."""
