@@ -31,7 +31,7 @@ from tests.apps.jobs.test_admin import client_of
 from tests.apps.subscriptions.receiver import subscribe
 from tests.security.pages_table import EVERYBODY, NOBODY, OWN, PEOPLE, SUPERUSERS, TABLE, Needs
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)  # live pages have connections of their own
 OF_API = ("api/", "^api", "healthz", "metrics")
 ENDING = ("admin/logout/",)  # would end what the other calls need
 

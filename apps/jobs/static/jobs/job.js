@@ -245,7 +245,7 @@ function showCount() {
   const child = !chosen?.runs && (known.get(chosen?.id) ?? chosen)?.child;
   at("child-log").hidden = !child;
   if (child) at("child-log").href = data.urls.job.replace(NO_JOB, child);
-  at("log-state").textContent = count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…";
+  at("log-state").textContent = count ? `${lines}${cut}` : data.hidden.logs ? "Not shown to you." : caughtUp ? "No lines yet." : "Reading…";
   log.explain(count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Reading…");
 }
 
@@ -274,7 +274,7 @@ function follow() {
   lastChunk = null;
   chunks = new Set();
   cutAt = 0;
-  caughtUp = false;
+  caughtUp = Boolean(data.hidden.logs); // of a hidden log, no lines come
   log.clear();
   at("log-search").value = "";
   showHits();
@@ -288,6 +288,7 @@ function connect() {
   source?.close();
   const query = new URLSearchParams({ log: data.hidden.logs ? "none" : chosen ? chosen.log : "all" });
   if (lastChunk !== null) query.set("after", lastChunk);
+  if (data.hidden.logs) document.body.dataset.live = "1";
   source = new EventSource(`${data.urls.live}?${query}`);
   source.addEventListener("state", (event) => told(JSON.parse(event.data)));
   source.addEventListener("log", (event) => lines(JSON.parse(event.data)));
