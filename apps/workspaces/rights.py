@@ -159,7 +159,10 @@ class Sight:
 
     def _has_grant_on_all(self, right: Right) -> bool:
         return any(
-            rule.workspaces == "*" and rule.is_whole and right in rule.rights and not rule.denies
+            rule.workspaces == "*"
+            and rule.is_whole
+            and rule.rights >= {right, Right.SEE}
+            and not rule.denies
             for rule in self.rules
         )
 

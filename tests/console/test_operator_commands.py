@@ -403,7 +403,7 @@ def test_who_starts_and_who_cancels_is_noted_and_must_be_allowed_to(
     code, _, err = run("trigger", "shop", "main", "--as", "nobody@example.org")
     assert (code, "no active user nobody@example.org" in err) == (2, True)
     code, _, err = run("trigger", "shop", "main", "--as", ada.email)
-    assert (code, "is not an operator of shop" in err) == (2, True)
+    assert (code, "lacks the right 'run' on task" in err) == (2, True)
     assert not Job.objects.exists()
     WorkspaceGrant.objects.create(user=ada, pattern="shop", role="operator")
     code, (job_id,), _ = run("trigger", "shop", "main", "--as", ada.email)

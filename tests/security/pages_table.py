@@ -17,8 +17,8 @@ class Needs(NamedTuple):
     beside: tuple[Right, ...] = ()  # which it takes as well
 
 
-# Anybody, also without signing in; who has signed in; superusers; not even they: there is no such page.
-EVERYBODY, PEOPLE, SUPERUSERS, NOBODY = "everybody", "people", "superusers", "nobody"
+# Who has signed in; superusers; not even they: there is no such page.
+PEOPLE, SUPERUSERS, NOBODY = "people", "superusers", "nobody"
 # Asks for more than rights (an approver, a token, a client of OAuth): see the tests of these.
 OWN = "own"
 Who = str | Needs
@@ -43,14 +43,14 @@ def model(name: str, listed: Who, row: Who, add: Who, delete: Who) -> dict[tuple
 
 
 TABLE: dict[tuple[str, str], Who] = {
-    ("get", ""): EVERYBODY,  # leads to the sign-in page
+    ("get", ""): OWN,  # leads to the dashboard
     ("get", "admin/"): PEOPLE,
-    ("get", "admin/login/"): EVERYBODY,
+    ("get", "admin/login/"): OWN,  # who has signed in is led to the dashboard
     ("get", "admin/password_change/"): PEOPLE,
     ("get", "admin/password_change/done/"): PEOPLE,
     ("get", "admin/search/"): PEOPLE,
     ("get", "admin/autocomplete/"): NOBODY,  # without a field that a form of theirs has
-    ("get", "admin/jsi18n/"): EVERYBODY,
+    ("get", "admin/jsi18n/"): PEOPLE,
     ("get", "admin/r/<path:content_type_id>/<path:object_id>/"): NOBODY,
     ("get", "admin/^(?P<app_label>accounts|auth|workspaces|fleet|jobs|approvals|subscriptions|triggers)/$"): OWN,
     ("get", "admin/(?P<url>.*)$"): NOBODY,

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -30,7 +29,7 @@ FILES = 200
 def page(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
     """Of a task, or of the workspace without one. `version` chooses one, `against` another one to
     compare it with."""
-    row, state, held = _found(request, workspace, name)
+    row, state, held = _found(request, workspace, name, Right.INPUTS)
     versions = list(history.versions(state)[:LISTED])
     jobs = Job.objects.filter(pk__in=[one.job_id for one in versions if one.job_id])
     shown = _chosen(request, state)
@@ -59,9 +58,7 @@ def page(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
 
 @require_POST
 def restore(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
-    row, _, held = _found(request, workspace, name)
-    if _writer(name) not in held:
-        raise PermissionDenied
+    row, _, _ = _found(request, workspace, name, _writer(name))
     number = _number(request, "version", post=True)
     try:
         made = history.restore(row.pk, name, number or 0, by=signed_in(request.user).email)
@@ -91,14 +88,14 @@ def panel(request: HttpRequest, workspace: Workspace, name: str = "") -> dict[st
 
 
 def _found(
-    request: HttpRequest, workspace: str, name: str
+    request: HttpRequest, workspace: str, name: str, needed: Right
 ) -> tuple[Workspace, State | None, Rights]:
     sight = sight_of(request.user)
     row = Workspace.objects.filter(name=workspace).first()
     held = sight.on(workspace, name)
     if row is None or not sight.sees(workspace) or (name and Right.SEE not in held):
         raise Http404("Workspace or task not found, or you may not see it.")
-    insist(held, Right.INPUTS, "" if name else NOT_WHOLE)
+    insist(held, needed, NOT_WHOLE if needed is Right.INPUTS and not name else "")
     return row, history.find(row.pk, name), held
 
 

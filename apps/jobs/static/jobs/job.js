@@ -250,9 +250,9 @@ function showCount() {
   const child = !chosen?.runs && (known.get(chosen?.id) ?? chosen)?.child;
   at("child-log").hidden = !child;
   if (child) at("child-log").href = data.urls.job.replace(NO_JOB, child);
-  at("log-state").textContent = away || (count ? `${lines}${cut}` : caughtUp ? "No lines yet." : "Reading…");
+  at("log-state").textContent = away || (count ? `${lines}${cut}` : data.hidden.logs ? "Not shown to you." : caughtUp ? "No lines yet." : "Readingâ¦");
   at("log-state").classList.toggle("st-error", Boolean(away));
-  log.explain(away && !count ? away : count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Reading…");
+  log.explain(away && !count ? away : count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Readingâ¦");
 }
 
 const WAITS = {
@@ -280,7 +280,7 @@ function follow() {
   lastChunk = null;
   chunks = new Set();
   cutAt = 0;
-  caughtUp = false;
+  caughtUp = Boolean(data.hidden.logs); // of a hidden log, no lines come
   away = "";
   log.clear();
   found.clear();
@@ -296,6 +296,7 @@ function connect() {
   source?.close();
   const query = new URLSearchParams({ log: data.hidden.logs ? "none" : chosen ? chosen.log : "all" });
   if (lastChunk !== null) query.set("after", lastChunk);
+  if (data.hidden.logs) document.body.dataset.live = "1";
   source = new EventSource(`${data.urls.live}?${query}`);
   source.addEventListener("state", (event) => told(JSON.parse(event.data)));
   source.addEventListener("log", (event) => lines(JSON.parse(event.data)));
