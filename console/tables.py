@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from console.port import (
+    LibraryLine,
     SecretLine,
     StateVersionLine,
     TaskLine,
@@ -85,6 +86,14 @@ def workers(found: Iterable[WorkerLine]) -> Iterator[str]:
     ) for row in found))  # fmt: skip
 
 
+def libraries(found: Iterable[LibraryLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "LIBRARY", "SOURCE", "PIN", "SINCE (UTC)", "BY", "USED BY")
+    return table(header, ((
+        row.workspace, row.name, f"{row.address} {row.ref}".rstrip(), row.pin[:12],
+        f"{row.pinned_at:%Y-%m-%d %H:%M}", row.pinned_by, ", ".join(row.used_by) or "nothing",
+    ) for row in found))  # fmt: skip
+
+
 def secrets(found: Iterable[SecretLine]) -> Iterator[str]:
     header = ("NAME", "CHANGED (UTC)", "BY")
     return table(
@@ -92,7 +101,9 @@ def secrets(found: Iterable[SecretLine]) -> Iterator[str]:
     )
 
 
-def as_json(row: WorkspaceLine | TaskLine | TriggerLine | WorkerLine | SecretLine) -> str:
+def as_json(
+    row: WorkspaceLine | TaskLine | TriggerLine | WorkerLine | SecretLine | LibraryLine,
+) -> str:
     shown: dict[str, Any] = asdict(row)
     if isinstance(row, TaskLine):
         shown["inputs"] = {

@@ -97,6 +97,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     item(title, icon, f"admin:{model}_changelist", permission=permission)
                     for title, icon, model, permission in (
+                        ("Libraries", "local_library", "workspaces_library", WORKSPACE_ADMIN),
                         ("Secrets", "key", "workspaces_secret", WORKSPACE_ADMIN),
                         (
                             "Subscriptions",
