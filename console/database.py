@@ -261,6 +261,16 @@ class Database(Files):
             for row in vitals.with_vitals(rows)[:WORKERS_SHOWN]
         ]  # fmt: skip
 
+    def libraries(self, workspace: str | None) -> list[port.LibraryLine]:
+        from console import database_libraries
+
+        return database_libraries.listed(_workspace(workspace) if workspace else None)
+
+    def refresh_libraries(self, workspace: str, name: str | None) -> None:
+        from console import database_libraries
+
+        database_libraries.refresh(_workspace(workspace), name, f"local user {_login()}")
+
     def secrets(self, workspace: str) -> list[port.SecretLine]:
         rows = Secret.objects.filter(workspace=_workspace(workspace)).order_by("name")
         return [

@@ -271,6 +271,20 @@ class WorkerLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LibraryLine:
+    """A library of a workspace; `pin` is its commit, or the hash of its files."""
+
+    workspace: str
+    name: str
+    address: str
+    ref: str
+    pin: str
+    pinned_at: datetime
+    pinned_by: str
+    used_by: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class SecretLine:
     """A stored secret, without its value."""
 
@@ -407,6 +421,10 @@ class Platform(Protocol):
 
     def workers(self) -> list[WorkerLine]:
         """Newest first."""
+
+    def libraries(self, workspace: str | None) -> list[LibraryLine]: ...
+    def refresh_libraries(self, workspace: str, name: str | None) -> None:
+        """Move the pin of this library, or of all, and read the workspace."""
 
     def secrets(self, workspace: str) -> list[SecretLine]: ...
     def store_secret(self, workspace: str, name: str, value: str) -> None: ...

@@ -10,6 +10,7 @@ from typing import Any
 
 from console.port import (
     ConnectionLine,
+    LibraryLine,
     SecretLine,
     StateVersionLine,
     TaskLine,
@@ -86,6 +87,14 @@ def workers(found: Iterable[WorkerLine]) -> Iterator[str]:
     ) for row in found))  # fmt: skip
 
 
+def libraries(found: Iterable[LibraryLine]) -> Iterator[str]:
+    header = ("WORKSPACE", "LIBRARY", "SOURCE", "PIN", "SINCE (UTC)", "BY", "USED BY")
+    return table(header, ((
+        row.workspace, row.name, f"{row.address} {row.ref}".rstrip(), row.pin[:12],
+        f"{row.pinned_at:%Y-%m-%d %H:%M}", row.pinned_by, ", ".join(row.used_by) or "nothing",
+    ) for row in found))  # fmt: skip
+
+
 def secrets(found: Iterable[SecretLine]) -> Iterator[str]:
     header = ("NAME", "CHANGED (UTC)", "BY")
     return table(
@@ -112,7 +121,13 @@ def connections(found: Iterable[ConnectionLine]) -> Iterator[str]:
 
 
 def as_json(
-    row: WorkspaceLine | TaskLine | TriggerLine | WorkerLine | SecretLine | ConnectionLine,
+    row: WorkspaceLine
+    | TaskLine
+    | TriggerLine
+    | WorkerLine
+    | SecretLine
+    | ConnectionLine
+    | LibraryLine,
 ) -> str:
     shown: dict[str, Any] = asdict(row)
     if isinstance(row, TaskLine):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import AuthorError
 from engine.plain import plain
 from engine.spec import torc
 from engine.spec.model import Loaded, Task
+
+if TYPE_CHECKING:
+    from apps.workspaces.libraries.locking import Locked
 
 LONGEST_NAME = 60
 FLOW_FILES = (".yaml", ".yml", ".json", ".json5", ".kdl")
@@ -49,6 +54,13 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
             " file, or the folder of a workspace."
         )
     return path, replace(loaded, problems=(*tree.warnings, *attached.problems, *loaded.problems))
+
+
+def lock_libraries(folder: Path, names: Collection[str], *, move_all: bool) -> Locked:
+    """See `locking.lock_folder`."""
+    from apps.workspaces.libraries.locking import lock_folder
+
+    return lock_folder(folder, names, move_all=move_all)
 
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:

@@ -41,6 +41,9 @@ class Outlook(StrEnum):
     OPEN = "open"
 
 
+ELSEWHERE = "action of another workspace"  # in place of a type
+
+
 @dataclass(frozen=True, slots=True)
 class StepForecast:
     """`because`: why it is skipped or fails, or what decides it. `input`: rendered values, secrets
@@ -129,8 +132,14 @@ class _Seer:
         self._outlooks: dict[str, Outlook] = {}
 
     def look_at(self, name: str, step: Step) -> StepForecast:
-        action = self._workspace.actions.get(step.action, Action("script"))
+        action = self._workspace.actions.get(step.action, Action("task"))
+        is_elsewhere = step.action not in self._workspace.actions
         outlook, because = self._decide(step)
+        if is_elsewhere and outlook is Outlook.RUNS:
+            outlook = Outlook.OPEN
+            because = (
+                "whether another workspace lets it use its action is asked when the job starts"
+            )
         is_open = outlook in (Outlook.RUNS, Outlook.OPEN)
         items: int | None = None
         values: dict[str, Any] = {}
@@ -151,7 +160,7 @@ class _Seer:
         return StepForecast(
             name=name,
             action=step.action,
-            type=action.type,
+            type=ELSEWHERE if is_elsewhere else action.type,
             runner=action.runner if action.type == "script" else action.type,
             outlook=outlook,
             depends_on=step.depends_on,
@@ -160,7 +169,7 @@ class _Seer:
             unknown=unknown,
             is_loop=step.for_each is not None,
             items=items,
-            tags=required_tags(action, step),
+            tags=() if is_elsewhere else required_tags(action, step),
             image=action.image if action.image and not _reads(action.image) else None,
             calls=action.task,
         )

@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": (f"{OWN}.completion", "Print a completion script for bash, zsh or fish"),
     "connections": (f"{SHARED}.connections", "List connections, set, remove or check one"),
     "jobs": (f"{SHARED}.jobs", "List jobs, newest first, or show one with its steps"),
+    "libraries": (f"{SHARED}.libraries", "List libraries with their pins, or refresh some"),
+    "lock": (f"{SHARED}.lock", "Pin the libraries of a folder; needs no server"),
     "login": (f"{OWN}.login", "Sign in to a server and keep its key"),
     "logout": (f"{OWN}.logout", "Forget the key of a profile"),
     "logs": (f"{SHARED}.logs", "Show the log of a job, so far or until it ends"),
@@ -43,7 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "workers": (f"{SHARED}.workers", "List workers: their state, slots and tags"),
     "workspaces": (f"{SHARED}.workspaces", "List workspaces; failing ones come first"),
 }
-WITHOUT_SERVER = frozenset({"completion", "schema", "validate"})
+WITHOUT_SERVER = frozenset({"completion", "lock", "schema", "validate"})
 WITH_PROFILE_ONLY = frozenset({"login", "logout", "profiles"})
 
 

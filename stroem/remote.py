@@ -236,6 +236,24 @@ class Remote:
             for one in found
         ]  # fmt: skip
 
+    def libraries(self, workspace: str | None) -> list[port.LibraryLine]:
+        names = [workspace] if workspace else [one.name for one in self.workspaces()]
+        return [
+            port.LibraryLine(
+                one["workspace"], one["name"], one["address"], one["ref"],
+                one["commit"] or one["tree"], _time(one["pinned_at"]), one["pinned_by"],
+                one["used_by"],
+            )
+            for name in names
+            for one in self._server.get("workspaces", name, "libraries")
+        ]  # fmt: skip
+
+    def refresh_libraries(self, workspace: str, name: str | None) -> None:
+        found = self.libraries(workspace) if name is None else []
+        for one in [name] if name is not None else [row.name for row in found]:
+            path = ("workspaces", workspace, "libraries", one, "refresh")
+            self._server.send("POST", *path)
+
     def secrets(self, workspace: str) -> list[port.SecretLine]:
         found = self._server.get("workspaces", workspace, "secrets")
         return [

@@ -110,6 +110,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     item(title, icon, _address(model), permission=permission)
                     for title, icon, model, permission in (
+                        ("Libraries", "local_library", "workspaces_library", MANAGES),
                         ("Secrets", "key", "workspaces_secret", KEEPS_SECRETS),
                         ("Subscriptions", "outgoing_mail", "subscriptions_subscription", MANAGES),
                         ("Users", "person", "accounts_user", SUPERUSER),

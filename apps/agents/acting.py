@@ -84,7 +84,9 @@ def act(
                 return Acted(_errand(call, tool, said))
             children.start(advance.job, row, tool, call, said)
         except AuthorError as error:
-            _refuse(call, str(redact(str(error), contexts.masks_of(advance.job))))
+            _refuse(
+                call, str(redact(str(error), contexts.masks_of(advance.job, abroad.masks_of(node))))
+            )
             continue
         left = None if left is None else left - 1
     return Acted()

@@ -8,7 +8,7 @@ from django.db.models import F
 from apps.agents import conversations, parking, transitions
 from apps.agents.models import Call, Conversation
 from apps.jobs.database.sql import fetch
-from apps.jobs.flow import contexts
+from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.redaction import redact, redact_and_seal
 from apps.jobs.ports import Ruling
@@ -51,7 +51,8 @@ def _settle_limits(row: Conversation, ruling: Ruling) -> None:
 
 
 def _carry(advance: Advance, call: Call, ruling: Ruling) -> None:
-    masks = contexts.masks_of(advance.job)
+    node = advance.plan.nodes[call.conversation.step_name.partition("[")[0]]
+    masks = contexts.masks_of(advance.job, abroad.masks_of(node))
     if not ruling.approved:
         who = "A person refused" if ruling.by else "Nobody decided in time"
         why = f": {ruling.reason}" if ruling.reason and ruling.by else ""

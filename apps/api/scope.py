@@ -19,7 +19,7 @@ from apps.jobs.models import Job, Step
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
-from apps.workspaces.rights import NO_CONNECTIONS, NO_SUBSCRIPTIONS, insist, sight_of, workspaces_of
+from apps.workspaces.rights import NO_SUBSCRIPTIONS, NOT_WHOLE, insist, sight_of, workspaces_of
 from engine.errors import NotFound
 from engine.rights import Right, Rights
 
@@ -50,12 +50,12 @@ def workspace(
     return row
 
 
-def connected(user: Person, name: str, needed: Right = Right.SEE) -> Workspace:
-    """The workspace, if `user` may see its connections and has the right `needed` on the whole of
-    it. Raises NotFound, PermissionDenied."""
+def whole(user: Person, name: str, needed: Right = Right.SEE) -> Workspace:
+    """The workspace, if `user` may see every task of it and has the right `needed` on the whole.
+    Raises NotFound, PermissionDenied."""
     row = workspace(user, name)
     if not sight_of(user).is_whole(name):
-        raise PermissionDenied(NO_CONNECTIONS)
+        raise PermissionDenied(NOT_WHOLE)
     insist(sight_of(user).on(name), needed, DENIED)
     return row
 

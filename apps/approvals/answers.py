@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.approvals.models import ApprovalRequest, Vote
-from apps.jobs.flow import contexts
+from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.redaction import blanked, redact, reveal, seal_with
 from apps.jobs.models import Job
+from apps.jobs.plans import Node
 from apps.jobs.services import resolve_input
-from apps.workspaces.secrets import secret_values, secrets_of
+from apps.workspaces.secrets import secret_values
 from engine.errors import InputError
 from engine.masking import MASK
 from engine.spec.freeze import field_from_json
@@ -44,7 +45,11 @@ def fields_of(request: ApprovalRequest) -> Mapping[str, InputField]:
 
 
 def checked(
-    job: Job, fields: Mapping[str, InputField], given: Mapping[str, Any], before: Sequence[Vote]
+    job: Job,
+    node: Node,
+    fields: Mapping[str, InputField],
+    given: Mapping[str, Any],
+    before: Sequence[Vote],
 ) -> Answers | None:
     """The checked form; None if the action declares none. Raises InputError, also for values that
     differ from those of earlier approvals."""
@@ -52,14 +57,14 @@ def checked(
     if before and not given:
         clear = agreed
     else:
-        clear = resolve_input(fields, _unmasked(given, agreed), secrets_of(job.revision))
+        clear = resolve_input(fields, _unmasked(given, agreed), abroad.secrets_of_action(job, node))
         if before and clear != agreed:
             _refuse_other(clear, agreed, before[0])
     if not fields:
         return None
     secret = secret_fields(fields)
     typed = secret_values([clear[name] for name in secret if clear.get(name) is not None])
-    masks = contexts.masks_of(job, typed)
+    masks = contexts.masks_of(job, (*typed, *abroad.masks_of(node)))
     return Answers(clear, blanked(redact(clear, masks), secret), masks)
 
 

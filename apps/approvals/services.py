@@ -241,7 +241,8 @@ def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
     votes = _standing(case)
     node = case.advance.plan.nodes[case.state.base]
     fields = node.action.input if node.kind == OWN_KIND else answers.fields_of(case.request)
-    form = answers.checked(case.advance.job, fields, given, votes) if fields or given else None
+    job = case.advance.job
+    form = answers.checked(job, node, fields, given, votes) if fields or given else None
     Vote.objects.create(
         request=case.request,
         user_id=case.caller.user.pk,

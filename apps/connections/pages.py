@@ -23,7 +23,7 @@ from apps.workspaces import connections
 from apps.workspaces.connections import Listed
 from apps.workspaces.merging import held
 from apps.workspaces.models import Workspace
-from apps.workspaces.rights import NO_CONNECTIONS, insist, sight_of, workspaces_of
+from apps.workspaces.rights import NOT_WHOLE, insist, sight_of, workspaces_of
 from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import Conflict, InputError, NotFound, StroemError
 from engine.masking import MASK
@@ -185,7 +185,7 @@ def _workspace(request: HttpRequest, name: str) -> tuple[Workspace, Definition, 
     if row is None or not sight.sees(name):
         raise Http404("Workspace not found, or you may not see it.")
     if not sight.is_whole(name):
-        raise PermissionDenied(NO_CONNECTIONS)
+        raise PermissionDenied(NOT_WHOLE)
     definition = definition_of(row.current_id) if row.current_id else Definition()
     return row, definition, sight.on(name)
 

@@ -10,6 +10,7 @@ from apps.triggers.models import Trigger
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.spec import follows
+from engine.spec.exports import is_elsewhere
 from engine.spec.model import EVERYBODY, Problem
 from engine.spec.model import Trigger as Definition
 from engine.spec.model import Workspace as Contents
@@ -88,7 +89,22 @@ class Borders:
         contents = self.contents(workspace)
         if contents is not None:
             yield from ((workspace, name) for name in follows.after(contents, task))
+            yield from self._through_borrowed(workspace, contents, task)
         yield from (other for other in self._watchers()[node] if self._is_granted(other[0], node))
+
+    def _through_borrowed(self, workspace: str, contents: Contents, task: str) -> Iterator[Node]:
+        """The tasks of other workspaces whose jobs its steps start."""
+        steps = contents.tasks[task].flow.values() if task in contents.tasks else ()
+        for step in steps:
+            if is_elsewhere(step.action, contents.actions, workspace):
+                owner, _, name = step.action.partition(".")
+                lender = self.contents(owner)
+                export = lender.exports.actions.get(name) if lender is not None else None
+                if lender is not None and export is not None and export.reaches(workspace):
+                    action = lender.actions[name]
+                    tools = [str(tool["task"]) for tool in action.tools if "task" in tool]
+                    started = [action.task, *tools] if action.task else tools
+                    yield from ((owner, one) for one in started)
 
     def _watchers(self) -> dict[Node, set[Node]]:
         """By node, the tasks of other workspaces that start when one of its jobs ends."""

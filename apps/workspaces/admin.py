@@ -21,7 +21,7 @@ from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
 from apps.adminkit.templatetags.adminkit import moment
-from apps.workspaces import services
+from apps.workspaces import library_pages, services
 from apps.workspaces.models import Revision, Secret, Workspace
 from apps.workspaces.refreshing import rounds
 from apps.workspaces.rights import NOT_TOLD, sight_of, workspaces_of
@@ -208,6 +208,7 @@ def failing_panel(request: HttpRequest) -> dict[str, Any] | None:
     return {"workspaces": told} if told else None
 
 
+panels.workspace_page.add("workspaces/libraries_panel.html", library_pages.panel, order=5)
 panels.dashboard.add("workspaces/failing_panel.html", failing_panel, order=5, is_wide=True)
 
 

@@ -48,9 +48,9 @@ NO_SUBSCRIPTIONS = (
     "Subscriptions tell others of all jobs, their errors and outputs: they take the right 'manage'"
     " on the whole workspace, and 'see', 'inputs' and 'logs' on every task"
 )
-NO_CONNECTIONS = (
-    "Connections name the tasks that use them: they are for those who may see every task of the"
-    " workspace"
+NOT_WHOLE = (
+    "Connections and libraries name the tasks that use them: they are for those who may see every"
+    " task of the workspace"
 )
 REFUSALS = {Right.INPUTS: NO_INPUTS, Right.LOGS: NO_LOGS}
 NOBODY = Holder("")
@@ -110,6 +110,10 @@ class Sight:
         """Whether every task of it may be seen."""
         view = self.views.get(workspace)
         return self.is_everything or (view is not None and Right.SEE in _everywhere(view))
+
+    def whole(self) -> Q:
+        """A condition for rows of those workspaces."""
+        return Q() if self.is_everything else self._whole(Right.SEE, "workspace")
 
     def may_subscribe(self, workspace: str) -> bool:
         """Whether they may have others told of the workspace's jobs, with errors and outputs."""

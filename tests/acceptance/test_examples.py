@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.spec.parser import load, select
+from apps.workspaces.libraries.attaching import attach_here
+from apps.workspaces.reading import load
+from apps.workspaces.sources.folder import read_folder
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,13 @@ RUNS = [
         "report",
         steps=done("measure", "measure[0]", "measure[1]", "join"),
         outputs={"join": {"lines": 4}},
+    ),
+    Example(
+        "libraries",
+        "announce",
+        {"version": "1.4.2"},
+        steps=done("tell", "count"),
+        outputs={"count": {"count": {"words": 3}}},
     ),
     Example(
         "hello",
@@ -249,8 +258,8 @@ def test_the_secret_of_the_example_is_nowhere_in_what_is_printed() -> None:
 
 def test_every_task_of_every_example_is_run_here() -> None:
     tasks = {
-        (file.parent.name, task)
-        for file in EXAMPLES.glob("*/*.yaml")
+        (file.relative_to(EXAMPLES).parts[0], task)
+        for file in (*EXAMPLES.glob("*/*.yaml"), *EXAMPLES.glob("libraries/.workflows/*.yaml"))
         for task in yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks", {})
     }
     covered = {(example.folder, example.task) for example in RUNS} | {
@@ -266,11 +275,9 @@ def test_every_task_of_every_example_is_run_here() -> None:
     ids=lambda path: path.name,
 )
 def test_an_example_loads_without_a_word_of_complaint(folder: Path) -> None:
-    paths = {
-        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
-    }
-    files = {name: paths[name].read_bytes() for name in select(paths)}
-    loaded = load(files, name=folder.name, paths=set(paths))
+    attached = attach_here(read_folder(folder), folder)
+    assert attached.problems == ()
+    loaded = load(attached.tree, folder.name)
     assert [str(problem) for problem in loaded.problems] == []
     assert loaded.workspace and loaded.workspace.tasks
 

@@ -47,10 +47,15 @@ FOR_GUIDES = {
     "connections": "connections.png",
     "connection": "connection.png",
     "connection-check": "connection-check.png",
+    "libraries": "libraries.png",
 }
 
 
-HEIGHTS = {("dashboard", "light"): 1000, ("dashboard", "dark"): 1000}  # down to the charts
+HEIGHTS = {
+    ("libraries", "light"): 480,
+    ("dashboard", "light"): 1000,
+    ("dashboard", "dark"): 1000,
+}  # down to the charts
 PARTS = {
     "agent-consent": "main",
     "agent-costs": ".st-panel:has(.st-costs)",
@@ -263,6 +268,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
         **_of_artifacts(stage),
         **_of_states(stage),
         **_of_triggers(stage),
+        **_of_libraries(stage),
         **_of_subscriptions(stage),
         **_of_connections(stage),
         **_of_rights(stage),
@@ -284,6 +290,13 @@ def _of_states(stage: Stage) -> dict[str, Scene]:
         "state-of-workspace": (state_scene.GLOBAL, ()),
         "task-with-state": (state_scene.TASK, ()),
     }
+
+
+def _of_libraries(stage: Stage) -> dict[str, Scene]:
+    from tests.browser import library_scene
+
+    page = library_scene.prepare(stage)
+    return {"libraries": (library_scene.PAGE, ()), "workspace-with-libraries": (page, ())}
 
 
 def _of_artifacts(stage: Stage) -> dict[str, Scene]:

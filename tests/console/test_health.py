@@ -32,12 +32,6 @@ def test_what_is_not_built_is_a_warning_of_the_workspace_and_of_doctor(tmp_path:
     assert health.warning("workspaces", f"shop: {told}") in health._workspaces()
 
 
-def test_settings_without_effect_are_named(settings: Any) -> None:
-    settings.STROEM = replace(settings.STROEM, libraries={"common": None})
-    told = [finding.sentence for finding in health._configuration() if finding.level == "warning"]
-    assert told == ["the setting `libraries` has no effect: this version does not use it yet"]
-
-
 @pytest.mark.django_db
 def test_agent_steps_without_a_process_for_agents_are_named(tmp_path: Path, settings: Any) -> None:
     (tmp_path / "flow.yaml").write_text(

@@ -41,7 +41,7 @@ _WRITTEN = {200: StoredShape, 400: ErrorShape, 403: ErrorShape, 404: ErrorShape,
 class ConnectionsView(ApiView):
     @extend_schema(responses={200: ConnectionShape(many=True), 403: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str) -> Response:
-        row = scope.connected(request.user, workspace)
+        row = scope.whole(request.user, workspace)
         definition = _definition(row)
         return answer_list(ConnectionShape, _rows(row, definition))
 
@@ -53,7 +53,7 @@ class ConnectionTypesView(ApiView):
         responses={200: ConnectionTypeShape(many=True), 403: ErrorShape, 404: ErrorShape}
     )
     def get(self, request: Request, workspace: str) -> Response:
-        row = scope.connected(request.user, workspace)
+        row = scope.whole(request.user, workspace)
         definition = _definition(row)
         kinds = connections.kinds_in(row.pk, definition)
         names = {
@@ -69,7 +69,7 @@ class ConnectionView(ApiView):
 
     @extend_schema(responses={200: ConnectionDetailShape, 403: ErrorShape, 404: ErrorShape})
     def get(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.connected(request.user, workspace)
+        row = scope.whole(request.user, workspace)
         shows = Right.SECRETS in sight_of(request.user).on(workspace)
         for found in _rows(row, _definition(row), shows=shows):
             if found.one.name == name:
@@ -79,20 +79,20 @@ class ConnectionView(ApiView):
     @extend_schema(request=ConnectionRequest, responses=_WRITTEN)
     def put(self, request: Request, workspace: str, name: str) -> Response:
         """Store all of its values. A value sent as the mask stays what it was."""
-        row = scope.connected(request.user, workspace, Right.SECRETS)
+        row = scope.whole(request.user, workspace, Right.SECRETS)
         given = checked(ConnectionRequest, request)
         return _store(request, row, name, given["type"], given, adds=False)
 
     @extend_schema(request=ConnectionChange, responses=_WRITTEN)
     def patch(self, request: Request, workspace: str, name: str) -> Response:
         """Store some of its values, such as a new password; the others stay."""
-        row = scope.connected(request.user, workspace, Right.SECRETS)
+        row = scope.whole(request.user, workspace, Right.SECRETS)
         given = checked(ConnectionChange, request)
         return _store(request, row, name, connections.kind_of(row, name), given, adds=True)
 
     @extend_schema(responses={200: RemovedConnectionShape, 403: ErrorShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.connected(request.user, workspace, Right.SECRETS)
+        row = scope.whole(request.user, workspace, Right.SECRETS)
         is_in_files = connections.remove(row, name)
         return answer(RemovedConnectionShape, {"name": name, "is_in_files": is_in_files})
 
@@ -105,7 +105,7 @@ class CheckView(ApiView):
         responses={200: CheckedShape, 403: ErrorShape, 404: ErrorShape, 409: ErrorShape},
     )
     def post(self, request: Request, workspace: str, name: str) -> Response:
-        row = scope.connected(request.user, workspace)
+        row = scope.whole(request.user, workspace)
         held = sight_of(request.user).on(workspace, checks.task_of(name))
         insist(held, Right.RUN, CHECK_REFUSED)
         job = checks.start(row, name, signed_in(request.user))

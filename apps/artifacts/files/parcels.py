@@ -12,8 +12,9 @@ from apps.artifacts import blobs
 from apps.artifacts.errors import TooLarge
 from apps.artifacts.files import leaving, shelf
 from apps.artifacts.values import Left
-from apps.jobs.flow import blueprints, contexts
+from apps.jobs.flow import abroad, blueprints, contexts
 from apps.jobs.models import Attempt, Job, Step
+from apps.jobs.plans import Node
 from engine import artifacts as rules
 from engine.errors import AuthorError, Conflict, NotFound
 from engine.resources import show_bytes
@@ -24,6 +25,10 @@ NOTHING = Artifacts()
 
 def wanted(attempt_id: int) -> Artifacts:
     """What the step of this attempt says about files. Raises NotFound."""
+    return _node(attempt_id).step.artifacts or NOTHING
+
+
+def _node(attempt_id: int) -> Node:
     base, blueprint = (
         Step.objects.filter(id__in=Attempt.objects.filter(id=attempt_id).values("step_id"))
         .values_list("base", "job__blueprint_id")
@@ -31,7 +36,7 @@ def wanted(attempt_id: int) -> Artifacts:
     ) or (None, None)
     if base is None or blueprint is None:
         raise NotFound("There is no such step")
-    return blueprints.load(blueprint).nodes[base].step.artifacts or NOTHING
+    return blueprints.load(blueprint).nodes[base]
 
 
 def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int, *, has_failed: bool) -> str:
@@ -72,7 +77,7 @@ def take_in(attempt_id: int, fence: int, stream: BinaryIO, files: int, *, has_fa
 
 def _secrets(attempt_id: int) -> tuple[str, ...]:
     job = Attempt.objects.filter(id=attempt_id).values("job_id")
-    return contexts.masks_of(Job.objects.get(id__in=job))
+    return contexts.masks_of(Job.objects.get(id__in=job), abroad.masks_of(_node(attempt_id)))
 
 
 def _refuse(name: str, size: int, total: int, files: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from apps.jobs.models import Job
 from apps.jobs.plans import Abroad, Node, Plan
 from apps.jobs.ports import Dispatch
 from apps.jobs.values import Home
@@ -61,6 +62,13 @@ def masks_of(node: Node) -> tuple[str, ...]:
         return sensitive_of(node.abroad.revision_id)
     except SecretError:
         return ()
+
+
+def secrets_of_action(job: Job, node: Node) -> dict[str, Any]:
+    """What the defaults of the action's own fields read as `secret`."""
+    if node.abroad is None:
+        return secrets_of(job.revision_id)
+    return secrets_of(node.abroad.revision_id) if admit(job.workspace.name, node) else {}
 
 
 def revision_of(node: Node, own: int) -> int:

@@ -193,7 +193,8 @@ class Advance:
             self._fail(candidate.id, node, str(error))
 
     def _fail(self, step_id: int, node: Node, message: str, *, is_instance: bool = False) -> None:
-        result = redact_result(Result(error=message), contexts.masks_of(self.job))
+        masks = contexts.masks_of(self.job, abroad.masks_of(node))
+        result = redact_result(Result(error=message), masks)
         self.settle([step_id], FAILED, result, base="" if is_instance else node.name)
 
     def _wants_to_run(self, node: Node) -> bool:

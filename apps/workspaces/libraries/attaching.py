@@ -13,6 +13,7 @@ from apps.workspaces.libraries.lock import Pin
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
 from engine.spec import parser as spec
 from engine.spec import reader
+from engine.spec.draft import Node
 from engine.spec.entry import Entry
 from engine.spec.libraries import FOLDER, NAME, read_library
 from engine.spec.model import Library, Place, Problem, Workspace
@@ -69,17 +70,23 @@ def libraries_of(tree: Tree) -> dict[str, Library]:
         if root is None or not isinstance(root.value, dict):
             continue
         node = Entry(root, "Top-level key", Problems()).mapping("libraries")
-        for name, inner in node.value.items() if node and isinstance(node.value, dict) else ():
-            if not isinstance(inner.value, dict) or not NAME.fullmatch(name):
-                continue
-            problems = Problems()
-            try:
-                library = read_library(Entry(inner, name, problems), node.keys[name])
-            except TooManyErrors:
-                break
-            if library.is_complete and not problems.has_errors:
-                found.setdefault(name, library)
+        if node is not None and isinstance(node.value, dict):
+            for name, inner in node.value.items():
+                library = _readable(name, inner, node.keys[name])
+                if library is not None:
+                    found.setdefault(name, library)
     return found
+
+
+def _readable(name: str, node: Node, place: Place) -> Library | None:
+    if not isinstance(node.value, dict) or not NAME.fullmatch(name):
+        return None
+    problems = Problems()
+    try:
+        library = read_library(Entry(node, name, problems), place)
+    except TooManyErrors:
+        return None
+    return library if library.is_complete and not problems.has_errors else None
 
 
 def lock_path(tree: Tree) -> str:
@@ -100,11 +107,11 @@ def _pin(library: Library, name: str, locked: Mapping[str, Pin] | None) -> Pin |
         return None
     pin = locked.get(name)
     if pin is None:
-        raise SourceError(f"{lock.NAME} has no pin for it; add one: `manage.py libraries lock`")
+        raise SourceError(f"{lock.NAME} has no pin for it; add one: `lock FOLDER`")
     if not pin.is_for(library):
         raise SourceError(
             f"{lock.NAME} has a pin for {pin.address} {pin.ref}".rstrip()
-            + ", and the files name another source; pin it anew: `manage.py libraries lock`"
+            + ", and the files name another source; pin it anew: `lock FOLDER`"
         )
     return pin
 

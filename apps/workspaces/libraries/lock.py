@@ -35,7 +35,7 @@ def read(content: bytes, file: str) -> dict[str, Pin]:
         return {str(name): _pin(values) for name, values in given.items()}
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise SourceError(
-            f"{file} is not a lock file of libraries; write it anew with `manage.py libraries lock`"
+            f"{file} is not a lock file of libraries; write it anew with `lock --all`"
         ) from None
 
 

@@ -116,15 +116,20 @@ def allowed(library: Definition, root: Path | None) -> Credential | None:
     """The credential for it, from the operator's `libraries`. Raises SourceError unless an entry
     there has its address or folder, or one that it lies below: files of workspaces must not send
     the server anywhere."""
+    folder = folder_of(library, root) if library.path else None
+    if folder is not None and root is not None and root.resolve() in folder.parents:
+        return None  # a part of the workspace, whose files the server reads anyway
     for source in settings.STROEM.libraries.values():
         if library.url and source.url and _covers(source.url, library.url):
-            known = settings.STROEM.git_auth.get(source.auth) if source.auth else None
-            return known and Credential(known.username, known.token, known.key, known.key_path)
-        if library.path and source.path is not None:
-            folder, above = folder_of(library, root), source.path.expanduser().resolve()
+            if source.auth is None:
+                return None
+            known = settings.STROEM.git_auth[source.auth]
+            return Credential(known.username, known.token, known.key, known.key_path)
+        if folder is not None and source.path is not None:
+            above = source.path.expanduser().resolve()
             if folder == above or above in folder.parents:
                 return None
-    what = f"url: {library.url}" if library.url else f"path: {folder_of(library, root)}"
+    what = f"url: {library.url}" if folder is None else f"path: {folder}"
     kind = "git" if library.url else "folder"
     raise SourceError(
         f"no entry of `libraries` in the server's settings allows it; an operator can add one with"
@@ -150,7 +155,7 @@ def refresh(workspace: Workspace, names: Collection[str], by: str) -> list[str]:
     if chosen and not free:
         raise Conflict(
             f"{', '.join(chosen)}: pinned by {LOCK} in the files of the workspace; move the pin"
-            " there with `manage.py libraries lock FOLDER`"
+            " there with `lock FOLDER NAME`"
         )
     with transaction.atomic():
         rows.filter(name__in=free).update(is_due=True, pinned_by=by[:254])

@@ -14,7 +14,7 @@ from console.task_choice import pick_task
 from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import read_path
 from engine.errors import AuthorError
-from engine.forecast import Outlook, StepForecast, forecast, whence
+from engine.forecast import ELSEWHERE, Outlook, StepForecast, forecast, whence
 from engine.spec.model import Workspace
 from engine.spec.problems import shorten
 from engine.spec.tags import tag_set_key
@@ -105,7 +105,7 @@ def _work(step: StepForecast) -> str:
     """What it does and where, in a few words."""
     if step.calls:
         words = f"starts task {step.calls}"
-    elif step.type in ("approval", "agent"):
+    elif step.type in ("approval", "agent", ELSEWHERE):
         words = step.type
     else:
         where = "on the worker" if step.runner == "local" else f"in {step.image or step.runner}"

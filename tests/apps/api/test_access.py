@@ -82,6 +82,8 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/workers/<str:worker>"): PEOPLE,
     ("delete", "api/workspaces/<str:workspace>"): SUPERUSERS,
     ("post", "api/workspaces/<str:workspace>/refresh"): Role.ADMIN,
+    ("get", "api/workspaces/<str:workspace>/libraries"): Role.VIEWER,
+    ("post", "api/workspaces/<str:workspace>/libraries/<str:name>/refresh"): Role.ADMIN,
     ("get", "api/workspaces/<str:workspace>/secrets"): Role.ADMIN,
     ("put", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,
     ("delete", "api/workspaces/<str:workspace>/secrets/<str:name>"): Role.ADMIN,

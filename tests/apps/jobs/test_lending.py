@@ -12,6 +12,9 @@ from django.test import AsyncClient
 
 from apps.accounts.models import Role
 from apps.agents.models import Conversation
+from apps.approvals import services as approvals
+from apps.approvals.models import ApprovalRequest
+from apps.approvals.transitions import Caller
 from apps.jobs import ledger, services
 from apps.jobs.flow import children
 from apps.jobs.models import Job, StepEvent
@@ -25,6 +28,7 @@ from engine.masking import MASK
 from tests.agents.bench import Bench, known_providers
 from tests.agents.provider import call, say, service
 from tests.apps.api.callers import caller as client
+from tests.apps.api.callers import user
 from tests.apps.jobs.builders import Hand, fresh, start, statuses, workspace
 from tests.apps.jobs.lending import (
     CALLER,
@@ -312,6 +316,35 @@ def test_an_approval_of_the_owner_asks_with_its_own_words(tmp_path: Path, secret
     assert step.output["approval_message"].startswith("Ship world?") and SECRET not in str(
         step.output
     )
+
+
+def test_the_form_of_an_approval_has_the_owners_defaults(tmp_path: Path) -> None:
+    text = OWNER.replace(
+        "tasks:",
+        """
+  sign:
+    type: approval
+    message: Ship?
+    input: { with: { type: string, default: "{{ secret.key }}" } }
+tasks:""",
+        1,
+    )
+    owner(tmp_path, grant("sign", secrets=True), text)
+    job = start(caller(tmp_path, "sign"))
+    request = ApprovalRequest.objects.get(job_id=job.id)
+    approvals.decide(request.pk, Caller(user(Role.ADMIN), "api", ""), approved=True)
+    assert fresh(job).status == "completed"
+    assert step_of(job).output["input"] == {"with": MASK}
+
+
+def test_jobs_that_would_start_each_other_through_a_lent_action_do_not(tmp_path: Path) -> None:
+    text = OWNER.replace("tasks:", "  start: { type: task, task: build }\ntasks:")
+    ends = "  job_ends: { build: { to: [site] } }\n"
+    lent = "exports:\n  actions: { start: { to: [site], secrets: true } }\n" + ends
+    owner(tmp_path, lent, text)
+    back = "triggers: { again: { type: job, on_job: { workspace: product, task: build }, task: main } }"
+    site = caller(tmp_path, "start", CALLER + back)
+    assert any("leads to the end of task 'build'" in one["message"] for one in site.problems)
 
 
 def test_an_agent_of_the_owner_has_its_tools_and_its_secrets(tmp_path: Path, settings: Any) -> None:

@@ -6,18 +6,25 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
-from apps.workspaces.libraries import pins
+from apps.accounts.models import Role
+from apps.workspaces import services
+from apps.workspaces.libraries import listing, pins
 from apps.workspaces.models import Library, Revision, Workspace
 from apps.workspaces.services import import_folder
 from apps.workspaces.snapshots import definition_of
+from console.workspace_path import read_path
 from engine.errors import Conflict, NotFound
+from tests.apps.api.callers import caller as client
 from tests.apps.jobs.builders import fresh, start
 from tests.apps.jobs.lending import local_worker, log_of, step_of
+from tests.apps.triggers.test_pages import person
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LIBRARY = """
@@ -288,6 +295,87 @@ def test_the_folder_of_libraries_belongs_to_the_platform(tmp_path: Path, reposit
     (tmp_path / "site" / ".libraries" / "common" / "x.yaml").write_text("actions: {}")
     (message,) = errors(user(tmp_path, f"url: {repository}"))
     assert "is for the files of libraries" in message
+
+
+def test_the_list_says_what_uses_it_in_the_api_and_on_pages(
+    tmp_path: Path, repository: Path
+) -> None:
+    site = user(tmp_path, f"url: {repository}")
+    (one,) = client(Role.VIEWER).get("/api/workspaces/site/libraries").json()
+    head = git(repository, "rev-parse", "HEAD")
+    assert (one["name"], one["commit"], one["pinned_by"]) == ("common", head, "first read")
+    assert one["used_by"] == ["task all", "task main", "connection here"]
+    viewer = person(Role.VIEWER)
+    listed = viewer.get("/admin/workspaces/library/").content.decode()
+    assert head[:12] in listed and "task all, task main, connection here" in listed
+    page = viewer.get(f"/admin/workspaces/workspace/{site.pk}/change/").content.decode()
+    assert "task all, task main, connection here" in page and head[:12] in page
+    assert (
+        "common"
+        not in person(Role.ADMIN, "other")
+        .get("/admin/workspaces/library/")
+        .content.decode()
+        .partition("<main")[2]
+    )
+
+
+def rounds_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in this process, which knows the settings of the test."""
+    monkeypatch.setattr(listing.rounds, "refresh", services.refresh)
+
+
+def test_admins_refresh_it_by_button_address_and_command(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds_here(monkeypatch)
+    user(tmp_path, f"url: {repository}")
+    path = "/api/workspaces/site/libraries/common/refresh"
+    assert client(Role.OPERATOR).post(path).status_code == 403
+    second = commit(repository, "2")
+    assert client(Role.ADMIN).post(path).json()["commit"] == second
+    assert client(Role.ADMIN).post(path.replace("common", "odd")).status_code == 404
+    third = commit(repository, "3")
+    chosen = {"action": "refresh", "_selected_action": [Library.objects.get().pk]}
+    person(Role.VIEWER).post("/admin/workspaces/library/", chosen)
+    assert Library.objects.get().commit == second
+    person(Role.ADMIN).post("/admin/workspaces/library/", chosen)
+    assert Library.objects.get().commit == third
+    fourth = commit(repository, "4")
+    out = StringIO()
+    call_command("libraries", "refresh", "site", "common", stdout=out)
+    assert fourth[:12] in out.getvalue() and "task all" in out.getvalue()
+    locked = user(tmp_path, f"url: {repository}", lock_of(repository))
+    assert errors(locked) == []
+    assert client(Role.ADMIN).post(path).status_code == 409
+
+
+def test_a_folder_is_locked_by_a_command_and_checked_without_a_server(
+    tmp_path: Path, repository: Path
+) -> None:
+    root = tmp_path / "site"
+    user(tmp_path, f"url: {repository}")
+    out = StringIO()
+    call_command("lock", str(root), stdout=out)
+    first = git(repository, "rev-parse", "HEAD")
+    assert f"common: pinned at commit {first[:12]}" in out.getvalue()
+    second = commit(repository, "2")
+    call_command("lock", str(root), stdout=(again := StringIO()))
+    assert f"common: kept at commit {first[:12]}" in again.getvalue()
+    assert read_path(str(root))[1].errors == ()
+    call_command("lock", str(root), "common", stdout=(moved := StringIO()))
+    assert f"common: pinned at commit {second[:12]}" in moved.getvalue()
+    with pytest.raises(CommandError, match=r"name no library 'comon' \(did you mean 'common'"):
+        call_command("lock", str(root), "comon", stdout=StringIO())
+    assert errors(import_folder("site", root)) == [] and Library.objects.get().is_locked
+    lock = root / "libraries.lock"
+    lock.write_text(
+        lock.read_text().replace(json.loads(lock.read_text())["common"]["tree"], "d" * 64)
+    )
+    (problem,) = read_path(str(root))[1].errors
+    assert "not those that were pinned" in problem.message
+    os.rename(repository, repository.parent / "gone")
+    (problem,) = read_path(str(root))[1].errors
+    assert problem.message.startswith("Library 'common': ")
 
 
 def test_a_library_that_is_no_longer_named_goes(tmp_path: Path, repository: Path) -> None:

@@ -250,9 +250,9 @@ function showCount() {
   const child = !chosen?.runs && (known.get(chosen?.id) ?? chosen)?.child;
   at("child-log").hidden = !child;
   if (child) at("child-log").href = data.urls.job.replace(NO_JOB, child);
-  at("log-state").textContent = away || (count ? `${lines}${cut}` : data.hidden.logs ? "Not shown to you." : caughtUp ? "No lines yet." : "Readingâ¦");
+  at("log-state").textContent = away || (count ? `${lines}${cut}` : data.hidden.logs ? "Not shown to you." : caughtUp ? "No lines yet." : "Reading…");
   at("log-state").classList.toggle("st-error", Boolean(away));
-  log.explain(away && !count ? away : count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Readingâ¦");
+  log.explain(away && !count ? away : count ? "" : child ? "This step runs a job, which has its own log." : caughtUp ? whyEmpty() : "Reading…");
 }
 
 const WAITS = {

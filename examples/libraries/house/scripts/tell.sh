@@ -1,0 +1,1 @@
+echo "$(cat "$STROEM_LIBRARY_DIR/sender.txt"): $STROEM_INPUT_TEXT"
