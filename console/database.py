@@ -313,7 +313,7 @@ class Database(Files):
         return connections.remove(_workspace(workspace), name)
 
     def check_connection(self, workspace: str, name: str, email: str | None) -> UUID:
-        user = _operator(email, workspace)
+        user = _operator(email, workspace, checks.task_of(name))
         return checks.start(_workspace(workspace), name, user).pk
 
     def remove_workspace(self, name: str) -> int:

@@ -97,6 +97,8 @@ TABLE: dict[tuple[str, str], Who] = {
     **model("workspaces/secret", SECRETS, SECRETS, SECRETS, SECRETS),
     **model("subscriptions/subscription", MANAGE, SUBSCRIBE, SUBSCRIBE, SUBSCRIBE),
     ("get", "admin/subscriptions/subscription/<int:pk>/edit/"): SUBSCRIBE,
+    **model("workspaces/library", PEOPLE, SEE, NOBODY, NOBODY),
+    ("get", "admin/workspaces/library/<path:object_id>/change/"): PEOPLE,  # leads to the list
     ("post", "admin/subscriptions/subscription/<int:pk>/act/<str:what>/"): SUBSCRIBE,
     **model("triggers/trigger", PEOPLE, SEE, NOBODY, NOBODY),
     ("post", "admin/triggers/trigger/<int:pk>/act/<str:what>/"): RUN,

@@ -20,7 +20,7 @@ from apps.jobs.models import Step
 from apps.triggers.models import Trigger
 from apps.workflow_actions.models import JobAction
 from apps.workspaces import connections
-from apps.workspaces.models import Secret
+from apps.workspaces.models import Library, Secret
 from apps.workspaces.services import store_secret
 from engine.rights import Right
 from engine.state import Change
@@ -81,6 +81,7 @@ def names(tmp_path: Path) -> dict[str, str]:
     row = workspace(tmp_path, FLOW, "own")
     secret = store_secret(row, "pw", "canary-secret", by="x")
     connections.store(row, "main", "db", {"password": "canary-password"}, by="x")
+    library = Library.objects.create(workspace=row, name="tools", pinned_at=row.created_at)
     told, _ = subscribe(row, "https://receiver.example.org/hook")
     job, hand = start(row), Hand()
     gate = ApprovalRequest.objects.get(job=job)
@@ -102,7 +103,7 @@ def names(tmp_path: Path) -> dict[str, str]:
     rows = {
         "accounts/user": root, "auth/group": group, "accounts/workspacegrant": grant,
         "accounts/apitoken": key, "accounts/connectedagent": agent, "fleet/workerlimit": limit,
-        "workspaces/workspace": row, "workspaces/secret": secret, "jobs/job": job,
+        "workspaces/library": library, "workspaces/workspace": row, "workspaces/secret": secret, "jobs/job": job,
         "subscriptions/subscription": told, "triggers/trigger": Trigger.objects.get(),
         "approvals/approvalrequest": gate, "approvals/record": Record.objects.latest("id"),
     }  # fmt: skip
@@ -140,6 +141,7 @@ def is_open(answer: HttpResponseBase) -> bool:
 
 
 BODIES = {
+    "admin/jobs/<uuid:job_id>/log/search/": {"q": "x"},
     "admin/approvals/approvalrequest/<int:request_id>/decide/": {"decision": "approve"},
     "admin/state/<slug:workspace>/restore/": {"version": "1"},
     "admin/state/<slug:workspace>/tasks/<path:name>/restore/": {"version": "1"},
