@@ -28,7 +28,7 @@ from engine.rights import Right
 
 @admin.register(Library)
 class LibraryAdmin(ReadOnlyAdmin[Library]):
-    list_display = ("name", "place", "source", "pin", "pinned", "by", "used")
+    list_display = ("name", "place", "source", "pin", "used")
     list_display_links = None
     list_fullwidth = True
     show_full_result_count = False
@@ -65,16 +65,16 @@ class LibraryAdmin(ReadOnlyAdmin[Library]):
     @admin.display(description="pinned to")
     def pin(self, row: Library) -> SafeString:
         kind = "commit" if row.commit else "hash"
-        words = '{} <code title="{}, files {}">{}</code>'
-        return format_html(words, kind, row.commit or row.tree, row.tree, row.label)
-
-    @admin.display(description="since", ordering="pinned_at")
-    def pinned(self, row: Library) -> SafeString | str:
-        return moment(row.pinned_at)
-
-    @admin.display(description="by")
-    def by(self, row: Library) -> str:
-        return row.pinned_by
+        words = '{} <code title="{}, files {}">{}</code><div class="st-help">{} by {}</div>'
+        return format_html(
+            words,
+            kind,
+            row.commit or row.tree,
+            row.tree,
+            row.label,
+            moment(row.pinned_at),
+            row.pinned_by,
+        )
 
     @admin.display(description="used by")
     def used(self, row: Library) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.house import ROOT, manage, plain_environment
+from tests.apps.workspaces.test_libraries import commit
 from tests.standalone.processes import eventually, mentions
 
 FLOWS = """
@@ -67,6 +68,21 @@ def test_the_first_example_completes_and_prints_its_result_as_json() -> None:
         "error": None,
     }
     assert result["steps"]["shout"]["status"] == "completed"
+
+
+def test_a_library_is_fetched_from_its_repository(tmp_path: Path) -> None:
+    common = tmp_path / "common"
+    commit(common)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "site.yaml").write_text(
+        f"libraries: {{ common: {{ url: {common} }} }}\n"
+        "tasks: { main: { flow: { two: { action: common.both } } } }\n"
+    )
+    finished = manage("run", str(tmp_path / "site"), "main")
+    assert finished.returncode == 0, finished.stderr
+    (tmp_path / "common").rename(tmp_path / "gone")
+    finished = manage("run", str(tmp_path / "site"), "main")
+    assert finished.returncode == 2 and "Library 'common': " in finished.stderr
 
 
 def test_lines_come_with_their_step_and_nothing_of_them_steers_the_terminal(flows: Path) -> None:

@@ -14,7 +14,7 @@ from apps.api.shapes.libraries import LibraryShape
 from apps.api.views.base import ApiView
 from apps.workspaces.libraries import listing
 from apps.workspaces.models import Workspace
-from engine.errors import PlatformError
+from engine.errors import NotFound, PlatformError
 from engine.rights import Right
 
 
@@ -50,4 +50,7 @@ class RefreshLibraryView(ApiView):
             why = [one["text"] for one in fresh.problems if one["severity"] == "error"]
             return Response(told(400, "\n".join(why)), 400)
         found = listing.listed(Workspace.objects.filter(pk=row.pk))
-        return answer(LibraryShape, next(one for one in found if one.row.name == name))
+        fitting = [one for one in found if one.row.name == name]
+        if not fitting:
+            raise NotFound(f"The files of workspace '{workspace}' no longer name library '{name}'")
+        return answer(LibraryShape, fitting[0])

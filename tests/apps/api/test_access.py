@@ -192,6 +192,7 @@ OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
 IN_VAIN = {
     "api/jobs/<str:job>/steps/<str:step>/transcript": 409,
     "api/workspaces/<str:workspace>": 409,
+    "api/workspaces/<str:workspace>/libraries/<str:name>/refresh": 404,
     "api/auth/agents/<str:agent>": 404,
     "api/auth/api-keys/<str:prefix>": 404,
     "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,
