@@ -120,6 +120,11 @@ def downloaded(job: Job) -> str:
     return asyncio.run(told())
 
 
+def tail(job: Job, choice: Choice, lines: int) -> list[int]:
+    start = tails.start_of_tail(job.pk, choice, lines)
+    return [start > 0, *(chunk.id for chunk in tails.piece(job.pk, choice, start))]
+
+
 def seen_by_all(job: Job, client: APIClient) -> dict[str, Any]:
     steps = dict(Step.objects.filter(job_id=job.pk).values_list("name", "pk"))
     path = f"/api/jobs/{job.pk}"
@@ -133,7 +138,7 @@ def seen_by_all(job: Job, client: APIClient) -> dict[str, Any]:
         "mcp": Toolbox(user(Role.VIEWER)).begin("get_job_logs", {"job_id": str(job.pk)}),
         "pieces": [one.id for one in tails.piece(job.pk, of_test, 0)],
         "chunk": tails.piece(job.pk, of_test, 0)[0],
-        "tails": [tails.start_of_tail(job.pk, one, n) for one in (EVERYTHING, of_test) for n in range(1, 25)],
+        "tails": [tail(job, one, n) for one in (EVERYTHING, of_test) for n in range(1, 25)],
         "late": [tails.late(job.pk, EVERYTHING, one.id) for one in tails.piece(job.pk, EVERYTHING, 0)],
     }  # fmt: skip
 
