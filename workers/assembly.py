@@ -31,12 +31,12 @@ from workers.disk import WorkerDirectory
 from workers.door import OUTAGES, Doors, Ledger
 from workers.execution import Execution
 from workers.follower import AllocationFollower
-from workers.helper import Helpers
 from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.node_environment import passed
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
 from workers.pins import Pins
+from workers.pipes import Helpers
 from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump

@@ -33,9 +33,9 @@ from workers.artifacts import Leaving, Shelf
 from workers.attempts import Attempt, Eviction, fields
 from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
-from workers.helper import Helper, Helpers
 from workers.outputs import Outputs
 from workers.pins import Pins
+from workers.pipes import Helper, Helpers
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
@@ -281,7 +281,8 @@ class Execution:
         folders = None
         if material.state is not None and action.type == "script" and self._states is not None:
             folders = self._states.open(place.scratch, material.state)
-        if self._helpers is not None:
+        may_ask = rendered.calls_helper or material.mentions_helper
+        if may_ask and self._helpers is not None:
             place.helper = self._helpers.open(attempt, material, rendered, place.scratch)
         return StepOrder(
             attempt=attempt.name,

@@ -17,7 +17,7 @@ from apps.jobs.ledger import Claim, Home, Material
 from engine import templating
 from engine.errors import AuthorError, InputError, TemplateError
 from engine.masking import MASK, secret_strings
-from engine.orders import INPUTS_FILE, ContainerWishes, Resources
+from engine.orders import HELPER, INPUTS_FILE, ContainerWishes, Resources
 from engine.resources import read_memory
 from engine.spec import inputs
 from engine.spec.model import Action, Artifacts, InputField, OutputField
@@ -54,6 +54,7 @@ class Rendered:
     resources: Resources = field(default_factory=Resources)
     notes: tuple[str, ...] = ()  # for the step's log
     artifacts: Artifacts | None = None
+    calls_helper: bool = False  # its own code mentions `stroem-step`
 
 
 def render(claim: Claim, material: Material) -> Rendered:
@@ -84,6 +85,9 @@ def render(claim: Claim, material: Material) -> Rendered:
         resources=_resources(action.resources),
         notes=(*told, *notes),
         artifacts=material.step.artifacts,
+        calls_helper=any(
+            HELPER in t for t in (action.script or "", *action.args, *action.env.values())
+        ),
     )
 
 

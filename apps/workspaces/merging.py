@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from apps.workspaces.errors import SecretError
 from apps.workspaces.models import Connection
+from apps.workspaces.references import rendered
 from apps.workspaces.sealing import unseal
-from engine import templating
-from engine.errors import InputError, TemplateError
+from engine.errors import InputError
 from engine.spec.connection_types import Properties, fit
 
 Types = Mapping[str, Properties]
@@ -52,11 +52,13 @@ def held(sealed: bytes | memoryview) -> Held:
 
 
 def merge(
-    workspace_id: int, of_files: Mapping[str, Any], types: Types, secrets: Mapping[str, Any]
+    rows: Sequence[Connection],
+    of_files: Mapping[str, Any],
+    types: Types,
+    secrets: Mapping[str, Any],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Stored], list[dict[str, Any]]]:
     """The connections by name, those of the database among them, and what these replaced. Raises
     SecretError."""
-    rows = list(Connection.objects.filter(workspace_id=workspace_id))
     written: Mapping[str, Mapping[str, Any]] = of_files["connections"]
     names = {row.name for row in rows}
     found = rendered({name: each for name, each in written.items() if name not in names}, secrets)
@@ -117,30 +119,3 @@ def _replaced(
 
 def listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
-
-
-def rendered(
-    connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """`connections` with templates rendered in the context `secret`. Raises SecretError, which
-    names the connection."""
-    context = {"secret": secrets, "secrets": secrets}
-    found = {}
-    for name, values in connections.items():
-        try:
-            found[name] = {key: render(value, context) for key, value in values.items()}
-        except TemplateError as error:
-            raise SecretError(f"connection '{name}': {error}") from None
-    return found
-
-
-def render(value: Any, context: Mapping[str, Any]) -> Any:
-    """`value` with the templates of the author rendered, at any depth."""
-    match value:
-        case str():
-            return templating.render(value, context) if "{{" in value or "{%" in value else value
-        case dict():
-            return {key: render(inner, context) for key, inner in value.items()}
-        case list():
-            return [render(inner, context) for inner in value]
-    return value

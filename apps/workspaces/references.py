@@ -142,3 +142,30 @@ def _ask_vals(
         return {reference: answer[key] for key, reference in asked.items()}
     except (ValueError, KeyError, TypeError):
         raise SecretError(f"secret {names}: vals did not answer with the expected JSON") from None
+
+
+def rendered(
+    connections: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """`connections` with templates rendered in the context `secret`. Raises SecretError, which
+    names the connection."""
+    context = {"secret": secrets, "secrets": secrets}
+    found = {}
+    for name, values in connections.items():
+        try:
+            found[name] = {key: render(value, context) for key, value in values.items()}
+        except TemplateError as error:
+            raise SecretError(f"connection '{name}': {error}") from None
+    return found
+
+
+def render(value: Any, context: Mapping[str, Any]) -> Any:
+    """`value` with the templates of the author rendered, at any depth."""
+    match value:
+        case str():
+            return templating.render(value, context) if "{{" in value or "{%" in value else value
+        case dict():
+            return {key: render(inner, context) for key, inner in value.items()}
+        case list():
+            return [render(inner, context) for inner in value]
+    return value

@@ -14,9 +14,9 @@ from typing import Any
 from django.db.models import Count, Max, Value
 
 from apps.workspaces.errors import LIMIT, SecretError, SecretsPending, SlowSecretError
-from apps.workspaces.merging import Stored, merge, render, rendered
+from apps.workspaces.merging import Stored, merge
 from apps.workspaces.models import Connection, Revision, Secret, Workspace
-from apps.workspaces.references import resolve
+from apps.workspaces.references import render, rendered, resolve
 from apps.workspaces.sealing import unseal
 from apps.workspaces.snapshots import definition_of
 from engine import templating
@@ -180,7 +180,12 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     needed = {name: value for name, value in of_files["secrets"].items() if name not in over}
     secrets = resolve(needed, workspace) | over if needed else over
     types = definition_of(revision_id).connection_types
-    connections, told, replaced = merge(workspace_id, of_files, types, secrets)
+    told: dict[str, Stored] = {}
+    replaced: list[dict[str, Any]] = []
+    if rows := list(Connection.objects.filter(workspace_id=workspace_id)):
+        connections, told, replaced = merge(rows, of_files, types, secrets)
+    else:
+        connections = rendered(of_files["connections"], secrets)
     servers = _rendered_servers(of_files.get("mcp_servers", {}), secrets)
     sensitive = secret_values(
         [

@@ -21,7 +21,7 @@ from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.libraries import pins
 from apps.workspaces.libraries.attaching import pinned
-from apps.workspaces.models import Blob, Revision, Secret, Workspace
+from apps.workspaces.models import Blob, Connection, Revision, Secret, Workspace
 from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
@@ -168,7 +168,8 @@ def refresh(workspace: Workspace) -> Workspace:
     if loaded.workspace is None:
         return _note(workspace, problems, None)
     problems += secret_store.unresolved(loaded.workspace, workspace)
-    problems += connections.unfit(workspace, loaded.workspace)
+    if Connection.objects.filter(workspace=workspace).exists():
+        problems += connections.unfit(workspace, loaded.workspace)
     problems += written_out(loaded.workspace)
     problems += _tools_for_nobody(loaded.workspace)
     if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):

@@ -24,7 +24,7 @@ from tests.runners.contract import build_order
 from tests.workers.fakes import FakeLedger, claim
 from workers import questions
 from workers.attempts import Attempt
-from workers.helper import Helper
+from workers.pipes import Helper
 from workers.questions import Questions
 
 DONE = StepOutcome(Verdict.SUCCEEDED, 0, output={"n": 1}, has_output=True)

@@ -245,12 +245,10 @@ class Helpers:
     def open(
         self, attempt: Attempt, material: Material, rendered: Rendered, scratch: Scratch
     ) -> Helper | None:
-        """None for a step that does not mention the command. Raises AuthorError where one that
-        calls it cannot have it."""
-        action = rendered.action
-        texts = (action.script or "", *action.args, *action.env.values())
-        is_needed = any(HELPER in text for text in texts)
-        if action.type != "script" or not (is_needed or material.mentions_helper):
+        """None where there is none. Raises AuthorError where a step that calls it cannot have
+        it."""
+        action, is_needed = rendered.action, rendered.calls_helper
+        if action.type != "script":
             return None
         if action.runner == "pod":
             if is_needed:
