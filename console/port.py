@@ -383,6 +383,10 @@ class Platform(Protocol):
     def unserved(self, workspace: str) -> str | None:
         """A warning if workers live, but none of them serves this workspace."""
 
+    def audit(self, wanted: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        """Entries of the audit log, newest first. `wanted`: who, what, object, workspace, address,
+        key; `since` and `until` in ISO format, with a zone."""
+
     def remove_workspace(self, name: str) -> int:
         """Returns how many jobs went with it."""
 

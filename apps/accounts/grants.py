@@ -24,6 +24,8 @@ def signed_in(user: Person) -> User:
 
 def grants_of(user: User) -> tuple[tuple[str, Role], ...]:
     """The (pattern, role) pairs of `user` and their groups; read once per user object."""
+    if user.limits is not None:
+        return ()  # they are the owner's: who asks goes through `role_on` and `visible`
     known: tuple[tuple[str, Role], ...] | None = getattr(user, "_stroem_grants", None)
     if known is None:
         rows = WorkspaceGrant.objects.filter(Q(user=user.pk) | Q(group__in=_groups(user)))
@@ -42,6 +44,8 @@ def role_on(user: Person, workspace: str) -> Role | None:
     """The widest role of `user` on this workspace; None if the user must not see it."""
     if not user.is_authenticated or not user.is_active:
         return None
+    if user.limits is not None:
+        return user.limits.role(workspace, role_on(user.limits.owner, workspace))
     if user.is_superuser:
         return Role.ADMIN
     roles = [role for pattern, role in grants_of(user) if matches(pattern, workspace)]
@@ -72,6 +76,8 @@ def visible(user: Person, field: str = "name", needed: Role = Role.VIEWER) -> Q:
     a wider one."""
     if not user.is_authenticated or not user.is_active:
         return NOTHING
+    if (limits := user.limits) is not None:
+        return limits.visible(field, needed, visible(limits.owner, field, needed))
     if user.is_superuser:
         return Q()
     patterns = {pattern for pattern, role in grants_of(user) if RANK[role] >= RANK[needed]}

@@ -22,9 +22,9 @@ from django.db import DatabaseError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError
 
-from apps.accounts import tokens
+from apps.accounts import key_scopes, tokens
 from apps.accounts.errors import TokenRefused
-from apps.accounts.models import User
+from apps.accounts.models import Scope, User
 from apps.api import scope
 from apps.api.errors import BUSY, told
 from apps.api.mistakes import unknown
@@ -133,15 +133,20 @@ def _admit(ticket: Ticket) -> Job:
         raise _Refused(401, str(error)) from None
     except ParseError as error:
         raise _Refused(400, str(error)) from None
-    except (NotFound, PermissionDenied) as error:
+    except NotFound as error:
         raise _Refused(404, str(error)) from None
+    except PermissionDenied as error:
+        raise _Refused(403, str(error)) from None
     except DatabaseError:
         raise _Refused(503, BUSY) from None
 
 
 def _owner(token: str) -> User:
     if token.startswith(tokens.KEY_PREFIX):
-        return tokens.user_of_key(token, timezone.now())
+        user = tokens.user_of_key(token, timezone.now())
+        if refusal := key_scopes.lacks(user, [Scope.READ]):
+            raise PermissionDenied(refusal)
+        return user
     return tokens.user_of_access(token)
 
 

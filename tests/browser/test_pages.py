@@ -13,7 +13,7 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import consent_scene, state_scene, subscription_scene, trigger_scene
+from tests.browser import audit_scene, consent_scene, state_scene, subscription_scene, trigger_scene
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -69,6 +69,12 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         "/admin/accounts/workspacegrant/",
         "/admin/accounts/apitoken/",
         "/admin/accounts/apitoken/add/",
+        f"/admin/accounts/apitoken/{audit_scene.prepare(stage).pk}/change/",
+        "/admin/accounts/serviceaccount/",
+        "/admin/accounts/serviceaccount/add/",
+        "/admin/audit/entry/",
+        f"/admin/device/?code={audit_scene.code()}",
+        "/admin/device/",
         "/admin/accounts/connectedagent/",
         consent_scene.request(stage),
         f"/admin/workspaces/{stage.site.name}/remove/",
