@@ -46,11 +46,12 @@ class Limits:
         return min(of_owner, self.ceiling, key=RANK.__getitem__)
 
     def covers(self, workspace: str) -> bool:
-        return not self.patterns or any(matches(each, workspace) for each in self.patterns)
+        fits = not self.patterns or any(matches(each, workspace) for each in self.patterns)
+        return fits and bool(self.scopes)
 
     def visible(self, field: str, needed: Role, of_owner: Q) -> Q:
         """A condition for rows of workspaces on which the key has the role `needed`."""
-        if RANK[needed] > RANK[self.ceiling]:
+        if not self.scopes or RANK[needed] > RANK[self.ceiling]:
             return NOTHING
         if not self.patterns:
             return of_owner

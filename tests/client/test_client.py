@@ -250,11 +250,11 @@ def test_a_password_makes_a_key(laptop: Laptop, served: Served) -> None:
     assert asking.stderr is not None
     told = asking.stderr.readline().strip()
     assert "/admin/device/ and confirm the code " in told
-    root = User.objects.create_superuser("root@example.org")
+    root = User.objects.create_superuser("rita@example.org")
     devices.answer(devices.found(told.rpartition(" ")[2]), root, confirmed=True)
     out, err = asking.communicate(timeout=100)
     assert (asking.returncode, err) == (0, "")
-    assert out == f"{url}: signed in as root@example.org (profile default)\n"
+    assert out == f"{url}: signed in as rita@example.org (profile default)\n"
     acts = [json.loads(line)["what"] for line in laptop.lines("audit", "--limit", "2")]
     assert acts == ["api-key.add", "device.confirm"]
 

@@ -84,6 +84,17 @@ def test_a_key_from_before_scopes_does_what_it_could() -> None:
     assert ApiToken.objects.get().scopes == ["admin"]
 
 
+def test_a_key_without_scopes_is_good_for_nothing() -> None:
+    key, _ = tokens.make_key(user(is_superuser=True), "k")
+    ApiToken.objects.update(scopes=[])
+    person = tokens.user_of_key(key, NOW)
+    assert role_on(person, "shop") is None and not person.is_superuser
+    assert not Workspace.objects.filter(visible(person)).exists()
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    assert client.get("/api/jobs").status_code == 403
+
+
 def test_a_key_costs_no_more_queries_than_before() -> None:
     key, _ = tokens.make_key(user(), "k", scopes=[Scope.RUN], workspaces=["data-*"])
     tokens.user_of_key(key, NOW)
