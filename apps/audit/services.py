@@ -60,7 +60,7 @@ def of_command() -> Origin:
         login = getpass.getuser()
     except (KeyError, OSError):  # in containers, a user id may have no name
         login = "unknown"
-    return Origin("command", f"local user {login}")
+    return Origin("command", f"local user {login}", "operator")
 
 
 def begin(origin: Origin) -> None:
