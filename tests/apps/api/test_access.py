@@ -316,8 +316,9 @@ def test_a_role_opens_what_the_table_says(
 
 @pytest.mark.parametrize("row", CASES)
 def test_a_superuser_may_do_everything(world: World, row: tuple[str, str]) -> None:
+    root = caller(is_superuser=True)
     before = set(Entry.objects.values_list("pk", flat=True))
-    answer = world.call(caller(is_superuser=True), *row)
+    answer = world.call(root, *row)
     noted = set(Entry.objects.exclude(pk__in=before).values_list("act", flat=True))
     if row[0] == "get" or row in NOT_NOTED:
         assert noted == set()
