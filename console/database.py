@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, astuple
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from apps.approvals import rights
 from apps.approvals import services as approvals
 from apps.approvals.errors import NotAllowed
 from apps.approvals.transitions import Caller
+from apps.audit import reading
+from apps.audit import services as audit
 from apps.connections import checks
 from apps.fleet import matching, vitals
 from apps.fleet.models import Worker
@@ -61,6 +63,15 @@ class Database(Files):
     """Implements `console.port.Platform` where this process can reach the database."""
 
     slowest_look_s = 0.5
+
+    def __init__(self) -> None:
+        audit.begin(audit.of_command())
+
+    def audit(self, wanted: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        names = {**wanted}
+        since, until = (_time(names.pop(name, None)) for name in ("since", "until"))
+        rows = reading.exported(reading.chosen(names, since, until))
+        return (reading.as_json(row) for row in rows)
 
     def job_ids(self, first: UUID, last: UUID, most: int) -> list[UUID]:
         found = Job.objects.filter(pk__gte=first, pk__lte=last)
@@ -243,7 +254,7 @@ class Database(Files):
         return _person(email or "").email
 
     def decide(self, job_id: UUID, step: str, email: str, verdict: port.Verdict) -> port.Decision:
-        caller = Caller(_person(email), "cli", f"local user {_login()}")
+        caller = Caller(_person(email), "cli", audit.of_command().address)
         request = approvals.request_of(job_id, step)
         try:
             decided = approvals.decide(request.pk, caller, **asdict(verdict))
@@ -269,7 +280,7 @@ class Database(Files):
     def refresh_libraries(self, workspace: str, name: str | None) -> None:
         from console import database_libraries
 
-        database_libraries.refresh(_workspace(workspace), name, f"local user {_login()}")
+        database_libraries.refresh(_workspace(workspace), name, audit.of_command().address)
 
     def secrets(self, workspace: str) -> list[port.SecretLine]:
         rows = Secret.objects.filter(workspace=_workspace(workspace)).order_by("name")
@@ -278,7 +289,7 @@ class Database(Files):
         ]
 
     def store_secret(self, workspace: str, name: str, value: str) -> None:
-        by = f"local user {_login()}"
+        by = audit.of_command().address
         workspaces.store_secret(_workspace(workspace), name, value, by=by)
 
     def remove_secret(self, workspace: str, name: str) -> None:
@@ -305,7 +316,7 @@ class Database(Files):
     def store_connection(
         self, workspace: str, name: str, kind: str | None, values: Mapping[str, Any]
     ) -> int:
-        row, by = _workspace(workspace), f"local user {_login()}"
+        row, by = _workspace(workspace), audit.of_command().address
         adds, kind = kind is None, kind or connections.kind_of(row, name)
         return connections.store(row, name, kind, values, by=by, adds=adds).version
 
@@ -463,11 +474,8 @@ def _problems(row: Workspace) -> list[str]:
     return [row.quarantine, *texts] if row.quarantine else texts
 
 
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in containers, a user id may have no name
-        return "unknown"
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _imported(workspace: Workspace) -> port.Imported:

@@ -447,6 +447,10 @@ class Platform(Protocol):
     def connection_notes(self, workspace: str, definition: Definition) -> list[str]:
         """What the database of the workspace has in place of connections of these files."""
 
+    def audit(self, wanted: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        """Entries of the audit log, newest first. `wanted`: who, what, object, workspace, address,
+        key; `since` and `until` in ISO format, with a zone."""
+
     def remove_workspace(self, name: str) -> int:
         """Returns how many jobs went with it."""
 

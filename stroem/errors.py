@@ -17,6 +17,10 @@ class NotSignedIn(StroemError):
     """No key, or one that is no longer valid."""
 
 
+class NotYet(StroemError):
+    """Nobody has confirmed the code of this sign-in so far."""
+
+
 class Refused(StroemError):
     """The key's owner may not do this."""
 

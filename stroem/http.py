@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from engine import VERSION
 from engine.errors import AuthorError, Conflict, InputError, NotFound
-from stroem.errors import NotSignedIn, Refused, Unavailable, Unreachable
+from stroem.errors import NotSignedIn, NotYet, Refused, Unavailable, Unreachable
 from stroem.profiles import Profile
 
 TIMEOUT_S = 60.0
@@ -165,6 +165,8 @@ class Server:
                 return Conflict(sentence)
             case 429 | 500 | 502 | 503 | 504:
                 return Unavailable(f"{url}: {sentence}")
+        if said.get("code") in ("authorization_pending", "slow_down"):
+            return NotYet(sentence)
         fields = said.get("fields")
         if isinstance(fields, dict) and "; ".join(map(str, fields.values())) == sentence:
             return InputError({str(name): str(text) for name, text in fields.items()})

@@ -22,6 +22,7 @@ ALIASES = {"trigger": "run"}  # as `manage.py` calls it
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "approve": (f"{SHARED}.approve", "Approve a step that waits for a decision"),
     "artifacts": (f"{SHARED}.artifacts", "List the files of a job, or download some"),
+    "audit": (f"{SHARED}.audit", "Print the audit log as JSON lines, for administrators"),
     "cancel": (f"{SHARED}.cancel", "Cancel a job and its child jobs"),
     "completion": (f"{OWN}.completion", "Print a completion script for bash, zsh or fish"),
     "connections": (f"{SHARED}.connections", "List connections, set, remove or check one"),

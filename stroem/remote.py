@@ -294,6 +294,13 @@ class Remote:
         place = ("workspaces", workspace, "connections", name, "check")
         return UUID(self._server.send("POST", *place)["job_id"])
 
+    def audit(self, wanted: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        page = self._server.get("audit", limit=PAGE, **wanted)
+        yield from page["items"]
+        while page["next"] is not None:
+            page = self._server.get("audit", limit=PAGE, cursor=page["next"], **wanted)
+            yield from page["items"]
+
     def remove_workspace(self, name: str) -> int:
         return int(self._server.send("DELETE", "workspaces", name)["removed_jobs"])
 

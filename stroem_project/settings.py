@@ -60,6 +60,7 @@ IS_HTTPS = BASE_URL.startswith("https://")
 
 INSTALLED_APPS = [
     "apps.adminkit",  # before the theme: its templates and files override the theme's
+    "apps.audit",  # before Django's accounts: its command overrides theirs
     "unfold",
     "apps.adminkit.apps.PagesConfig",
     "django.contrib.auth",
@@ -104,6 +105,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apps.adminkit.policy.CurrentRequest",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     *(["allauth.account.middleware.AccountMiddleware"] if HAS_ALLAUTH else []),
@@ -218,10 +220,7 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
-    {
-        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
-        "OPTIONS": {"min_length": 10},
-    },
+    {"NAME": "apps.accounts.passwords.NotedPassword", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]

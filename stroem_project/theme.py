@@ -120,6 +120,8 @@ UNFOLD: dict[str, Any] = {
                         ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
                         ("Connected agents", "smart_toy", "accounts_connectedagent", SUPERUSER),
+                        ("Service accounts", "robot", "accounts_serviceaccount", SUPERUSER),
+                        ("Audit log", "policy", "audit_entry", SUPERUSER),
                     )
                 ],
             },

@@ -11,6 +11,7 @@ from apps.approvals.views import open_link
 admin.autodiscover()
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("", include("apps.accounts.urls")),
     path("", include("apps.jobs.urls")),
     path("", include("apps.workflow_actions.urls")),
     path("", include("apps.agents.urls")),

@@ -1,5 +1,5 @@
-"""Users, groups, grants and API keys. Superusers only: who edits grants can grant themselves
-any."""
+"""Users, service accounts, groups and grants. Superusers only: who edits grants can grant
+themselves any."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.db import transaction
+from django.db.models import Count, Max, QuerySet
+from django.http import HttpRequest
 from django.urls import reverse, reverse_lazy
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminIntegerFieldWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from apps.accounts import connected, tokens
-from apps.accounts.models import ApiToken, ConnectedAgent, Role, User, WorkspaceGrant
+from apps.accounts import connected
+from apps.accounts.key_admin import ApiTokenAdmin
+from apps.accounts.models import (
+    ApiToken,
+    ConnectedAgent,
+    Role,
+    ServiceAccount,
+    User,
+    WorkspaceGrant,
+)
+from apps.accounts.people import service_email
 from apps.adminkit import generic
 from apps.adminkit.badges import badge
+from apps.adminkit.generic import SuperusersOnly
 from apps.adminkit.templatetags.adminkit import moment
 from engine.rights import EVERYTHING, MEANINGS, OF_ROLES
 
@@ -40,16 +49,6 @@ RIGHTS_OF = (
     " nothing chosen, or 'see', takes everything away."
 )
 NO_MEMBERS = "None yet. Groups are chosen on the page of a user."
-
-
-class SuperusersOnly:
-    """Only superusers open this page; model permissions do not count."""
-
-    def _is_superuser(self, request: HttpRequest, obj: object = None) -> bool:
-        return bool(request.user.is_active and request.user.is_superuser)
-
-    has_module_permission = has_view_permission = _is_superuser
-    has_add_permission = has_change_permission = has_delete_permission = _is_superuser
 
 
 class GrantForm(generic.ModelForm[WorkspaceGrant]):
@@ -101,11 +100,19 @@ class GrantInline(SuperusersOnly, generic.StackedInline[WorkspaceGrant, User | G
     fields = ("pattern", "tasks", "role", "rights")
 
 
+class PasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]  # untyped
+    def clean(self) -> dict[str, Any]:
+        if self.user.is_service:
+            raise ValidationError("Nobody signs in to a service account: it has API keys.")
+        cleaned: dict[str, Any] = super().clean() or {}
+        return cleaned
+
+
 @admin.register(User)
 class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
     form = UserChangeForm
     add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = PasswordForm
     inlines = (GrantInline,)
     ordering = ("email",)
     list_display = ("email", "state", "rights", "seen")
@@ -119,6 +126,13 @@ class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
         ("Activity", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "password1", "password2")}),)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).filter(is_service=False)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:
+        with transaction.atomic():  # with its entry in the audit log
+            return super().user_change_password(request, id, form_url)
 
     @admin.display(description="state", ordering="is_active")
     def state(self, row: User) -> SafeString:
@@ -182,80 +196,100 @@ class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
         return ", ".join(row.rights) or ("everything" if row.role == Role.DENY else "of the role")
 
 
-class KeyForm(generic.ModelForm[ApiToken]):
-    days = forms.IntegerField(
-        label="Valid for days",
-        min_value=1,
-        max_value=36500,
-        required=False,
-        widget=UnfoldAdminIntegerFieldWidget(),
-        help_text="Empty: until somebody revokes it, or the account's password changes.",
+admin.site.register(ApiToken, ApiTokenAdmin)
+# a new password and its entry in the audit log, together
+setattr(admin.site, "password_change", transaction.atomic(admin.site.password_change))  # noqa: B010
+
+
+class ServiceForm(generic.ModelForm[ServiceAccount]):
+    name = forms.RegexField(
+        r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Lower-case letters, digits and hyphens: nightly-import.",
     )
 
     class Meta:
-        model = ApiToken
-        fields = ("user", "name")
+        model = ServiceAccount
+        fields = ("name", "is_active", "groups")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk:
+            del self.fields["name"]  # it is for good: keys and the log name it
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        if User.objects.with_email(service_email(name)).exists():
+            raise ValidationError("There is a service account of this name already.")
+        return name
 
 
-@admin.register(ApiToken)
-class ApiTokenAdmin(SuperusersOnly, generic.ModelAdmin[ApiToken]):
-    """Lists, makes and revokes keys. A key is shown once, on the page that answers its making."""
+@admin.register(ServiceAccount)
+class ServiceAccountAdmin(SuperusersOnly, generic.ModelAdmin[ServiceAccount]):
+    """Users for programs. They have grants like people, keys, and no way to sign in."""
 
-    form = KeyForm
-    list_display = ("name", "prefix", "user", "created", "expires", "used")
-    when_empty = "No keys yet. Make one here; users can also make their own through the API."
-    list_select_related = ("user",)
-    search_fields = ("name", "prefix", "user__email")
-    of_existing = ("name", "prefix", "user", "created_at", "expires_at", "last_used_at")
+    form = ServiceForm
+    inlines = (GrantInline,)
+    ordering = ("email",)
+    list_display = ("called", "state", "keys", "used")
+    search_fields = ("email", "first_name")
+    when_empty = "None yet. Programs that act for no person have an account here, and keys."
 
-    def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> tuple[str, ...]:
-        return self.of_existing if obj else ("user", "name", "days")
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceAccount]:
+        rows = super().get_queryset(request).filter(is_service=True)
+        known = {"keys_count": Count("api_tokens"), "used_at": Max("api_tokens__last_used_at")}
+        return rows.annotate(**known)
 
-    def get_readonly_fields(
-        self, request: HttpRequest, obj: ApiToken | None = None
-    ) -> tuple[str, ...]:
-        return self.of_existing if obj else ()
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("email", "is_active", "groups", "their_keys") if obj else ServiceForm.Meta.fields
 
-    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
-        end = tokens.expiry_after(form.cleaned_data["days"], timezone.now())
-        key, made = tokens.make_key(obj.user, obj.name, end)
-        obj.pk, obj.prefix = made.pk, made.prefix
-        setattr(request, "_stroem_key", key)  # noqa: B010  (our attribute on Django's class)
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("email", "their_keys") if obj else ()
 
-    def response_add(
-        self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "New API key",
-            "crumbs": [("API keys", reverse("admin:accounts_apitoken_changelist"))],
-            "key": getattr(request, "_stroem_key"),  # noqa: B009  (see save_model)
-            "row": obj,
-        }
-        answer = render(request, "accounts/new_key.html", context)
-        answer["Cache-Control"] = "no-store"
-        return answer
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.first_name = form.cleaned_data["name"]
+            obj.email, obj.is_service, obj.is_staff = service_email(obj.first_name), True, False
+            obj.set_unusable_password()
+        super().save_model(request, obj, form, change)
 
-    @admin.display(description="created", ordering="created_at")
-    def created(self, row: ApiToken) -> SafeString | str:
-        return moment(row.created_at)
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "groups":
+            options["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+        return super().formfield_for_manytomany(db_field, request, **options)
 
-    @admin.display(description="expires", ordering="expires_at")
-    def expires(self, row: ApiToken) -> SafeString | str:
-        return moment(row.expires_at)
+    @admin.display(description="service account", ordering="email")
+    def called(self, row: ServiceAccount) -> str:
+        return row.email
 
-    @admin.display(description="last used", ordering="last_used_at")
-    def used(self, row: ApiToken) -> SafeString | str:
-        return moment(row.last_used_at)
+    @admin.display(description="state", ordering="is_active")
+    def state(self, row: ServiceAccount) -> SafeString:
+        return badge("completed", "active") if row.is_active else badge("cancelled", "off")
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    @admin.display(description="keys")
+    def keys(self, row: Any) -> int:
+        return int(row.keys_count)
+
+    @admin.display(description="last used")
+    def used(self, row: Any) -> SafeString | str:
+        return moment(row.used_at)
+
+    @admin.display(description="API keys")
+    def their_keys(self, row: ServiceAccount) -> SafeString:
+        """With links to their pages, and to the form for another one."""
+        keys = ApiToken.objects.filter(user=row).order_by("name")
+        page = "admin:accounts_apitoken_change"
+        links = [(reverse(page, args=[one.pk]), str(one)) for one in keys]
+        new = f"{reverse('admin:accounts_apitoken_add')}?user={row.pk}"
+        links.append((new, "make a key"))
+        return format_html_join(", ", '<a class="st-strong" href="{}">{}</a>', links)
 
 
 @admin.register(ConnectedAgent)
 class ConnectedAgentAdmin(SuperusersOnly, generic.ModelAdmin[ConnectedAgent]):
     """Lists what people have let in at /mcp, and ends it: to delete is to revoke."""
 
+    is_noted_by_service = True
     list_display = ("called", "user", "created", "expires", "used")
     when_empty = "None yet. People let agents in at /mcp, where the settings enable that."
     list_select_related = ("user",)

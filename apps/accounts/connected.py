@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import ConnectedAgent, SpentToken, User
+from apps.audit.services import note
 
 KEPT = timedelta(days=30)  # registrations that nobody let in
 USE_NOTED = timedelta(minutes=1)
@@ -28,14 +30,16 @@ def let_in(user: User, code: str) -> None:
     from allauth.idp.oidc.models import Token
 
     row = Token.objects.select_related("client").by_value(code).get(type="ac")
-    ConnectedAgent.objects.create(
-        user=user,
-        grant=row.get_grant_id(),
-        client_id=row.client_id,
-        name=row.client.name,
-        credential=user.credential,
-        expires_at=Now() + _lifetime(),
-    )
+    with transaction.atomic():
+        agent = ConnectedAgent.objects.create(
+            user=user,
+            grant=row.get_grant_id(),
+            client_id=row.client_id,
+            name=row.client.name,
+            credential=user.credential,
+            expires_at=Now() + _lifetime(),
+        )
+        note("connected-agent.add", agent, by=user.email)
 
 
 def user_of(token: str, resource: str, now: datetime) -> User:
@@ -76,7 +80,7 @@ def before_refresh(token: str) -> str | None:
         return None
     spent = SpentToken.objects.select_related("agent").filter(digest=_digest(token)).first()
     if spent is not None:
-        revoke(spent.agent)
+        revoke(spent.agent, because="a refresh token was used twice")
     return None
 
 
@@ -87,10 +91,12 @@ def after_refresh(token: str, grant: str) -> None:
     ConnectedAgent.objects.filter(pk=agent.pk).update(expires_at=Now() + _lifetime())
 
 
-def revoke(agent: ConnectedAgent) -> None:
+def revoke(agent: ConnectedAgent, *, because: str = "") -> None:
     """End all its tokens."""
-    _end(agent.grant)
-    agent.delete()
+    with transaction.atomic():
+        note("connected-agent.revoke", agent, detail=because)
+        _end(agent.grant)
+        agent.delete()
 
 
 def forget_expired() -> int:

@@ -10,10 +10,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 
 from apps.accounts.models import Role, User, WorkspaceGrant
-from engine.rights import ALL_RIGHTS, OF_ROLES, Holder, Right, Rights, Rule
+from engine.rights import ALL_RIGHTS, EVERYTHING, OF_ROLES, Holder, Right, Rights, Rule
 
 Person = User | AnonymousUser
 NOTHING = Q(pk__in=())
+OF_SUPERUSERS = Rule(0, EVERYTHING, ALL_RIGHTS)
 _COLUMNS = (
     "pk", "pattern", "tasks", "role", "rights", "user__email", "group__name", "user_id", "group_id",
 )  # fmt: skip
@@ -26,7 +27,11 @@ def signed_in(user: Person) -> User:
 
 
 def grants_of(user: User) -> tuple[Rule, ...]:
-    """The grants of `user` and their groups; read once per user object."""
+    """The grants of `user` and their groups, or what an API key leaves of them; read once per user
+    object."""
+    if (limits := user.limits) is not None:
+        owner = limits.owner
+        return limits.narrowed((OF_SUPERUSERS,) if owner.is_superuser else grants_of(owner))
     known: tuple[Rule, ...] | None = getattr(user, "_stroem_grants", None)
     if known is None:
         rows = WorkspaceGrant.objects.filter(Q(user=user.pk) | Q(group__in=_groups(user)))
@@ -71,6 +76,8 @@ def gives_somewhere(user: User, right: Right) -> bool:
 
 def holder(user: User) -> Holder:
     """`user` as `access:` in files knows them; reads their groups once per user object."""
+    if user.limits is not None:
+        return holder(user.limits.owner)
     known: Holder | None = getattr(user, "_stroem_holder", None)
     if known is None:
         names = frozenset(user.groups.values_list("name", flat=True))

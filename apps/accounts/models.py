@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, Group
 from django.contrib.postgres.fields import ArrayField
@@ -12,6 +12,9 @@ from django.db.models.functions import Lower
 
 from apps.accounts.querysets import UserManager
 from engine.rights import EVERYTHING, OF_ROLES, Right
+
+if TYPE_CHECKING:
+    from apps.accounts.key_scopes import Limits
 
 
 class User(AbstractUser):
@@ -24,6 +27,15 @@ class User(AbstractUser):
         default=True,
         help_text="Grants say what is to be seen there. Off: for the API only.",
     )
+
+    is_service = models.BooleanField(
+        "service account",
+        default=False,
+        db_default=False,
+        help_text="For programs: has API keys, and nobody signs in to it",
+    )
+    key: ApiToken | None = None  # that a program has shown
+    limits: Limits | None = None  # what that key narrows; see `key_scopes`
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -41,8 +53,27 @@ class User(AbstractUser):
         return self.email
 
 
+class ServiceAccount(User):
+    """A user for programs, on pages of its own."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "service account"
+
+
+class Scope(models.TextChoices):
+    """What a key may be used for, at most what its owner may do. Running includes reading; `admin`
+    is everything."""
+
+    READ = "jobs:read", "jobs:read: see workspaces, tasks, jobs, logs, files"
+    RUN = "jobs:run", "jobs:run: also start, cancel and restart jobs, fire and pause triggers"
+    DECIDE = "approvals:decide", "approvals:decide: see and decide approvals, also at /mcp"
+    ADMIN = "admin", "admin: everything its owner may do, but for deciding at /mcp"
+
+
 class ApiToken(models.Model):
-    """A long-lived key for programs. Only a SHA-256 digest of the 256-bit secret is kept."""
+    """A long-lived key for programs. Only a SHA-256 digest of the random secret is kept; after a
+    rotation, that of the one before, too, while it is still good."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=200)
@@ -54,6 +85,21 @@ class ApiToken(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    scopes = ArrayField(
+        models.CharField(max_length=20, choices=Scope),
+        default=list,
+        db_default=["admin"],
+        help_text="Keys from before there were scopes may do everything, as they could",
+    )
+    workspaces = ArrayField(
+        models.CharField(max_length=200),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Patterns of names; empty: every workspace that its owner may see",
+    )
+    previous_digest = models.CharField(max_length=64, null=True, unique=True)
+    previous_until = models.DateTimeField(null=True, help_text="Until then the old secret is good")
 
     class Meta:
         verbose_name = "API key"
@@ -110,6 +156,25 @@ class WorkspaceGrant(models.Model):
         where = self.pattern if self.tasks == EVERYTHING else f"{self.pattern}: {self.tasks}"
         chosen = f" ({', '.join(self.rights)})" if self.rights else ""
         return f"{self.user or self.group}: {self.role}{chosen} on {where}"
+
+
+class DeviceLogin(models.Model):
+    """A program without a browser asks to act for somebody, who confirms its code on a page."""
+
+    digest = models.CharField(max_length=64, unique=True, help_text="Of what the program holds")
+    code = models.CharField(max_length=8, unique=True, help_text="What the person types")
+    name = models.CharField(max_length=150, help_text="What the program calls itself")
+    address = models.CharField(max_length=100, help_text="From where it asked")
+    scopes = ArrayField(models.CharField(max_length=20), default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    polled_at = models.DateTimeField(null=True)
+    user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="+")
+    credential = models.CharField(max_length=32, default="", help_text="Mark of their password")
+    denied_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.address}"
 
 
 class RefreshToken(models.Model):

@@ -11,9 +11,12 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
 from apps.accounts.models import User
+from apps.audit.services import added, changes_of, note
 from engine.errors import Conflict, InputError
 
 LONGEST_GROUP, LONGEST_NAME = 64, 150
+SERVICES = "services.invalid"
+_SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _GROUP = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -31,23 +34,62 @@ def add_person(email: str, name: str, groups: Iterable[str], *, is_admin: bool) 
             first_name = name.strip()[:LONGEST_NAME]
             person = User.objects.create_user(email, is_superuser=is_admin, first_name=first_name)
             person.groups.set(_rows(checked))
+            told = added(is_superuser=is_admin, first_name=first_name, groups=checked)
+            note("user.add", person.email, changes=told)
     except IntegrityError:
         raise Conflict(f"User with email '{email}' already exists") from None
     return person
+
+
+def service_email(name: str) -> str:
+    """What names a service account where people have an e-mail; nothing can be sent there."""
+    return f"{name}@{SERVICES}"
+
+
+def add_service(name: str, groups: Iterable[str]) -> User:
+    """An account for programs, which have its keys. Raises InputError and Conflict."""
+    if not _SERVICE.fullmatch(name):
+        said = "name must be lower-case letters, digits and hyphens, at most 63"
+        raise InputError({"name": said})
+    checked = _checked(groups)
+    try:
+        with transaction.atomic():
+            person = User.objects.create_user(
+                service_email(name), is_service=True, is_staff=False, first_name=name
+            )
+            person.groups.set(_rows(checked))
+            note("service-account.add", person.email, changes=added(groups=checked))
+    except IntegrityError:
+        raise Conflict(f"Service account '{name}' already exists") from None
+    return person
+
+
+def remove_service(person: User) -> None:
+    """With its keys and grants; what it did stays."""
+    with transaction.atomic():
+        note("service-account.remove", person.email)
+        person.delete()
 
 
 def set_admin(person: User, *, is_admin: bool, by: User) -> None:
     """Raises InputError if the administrators would shut themselves out."""
     if person.pk == by.pk and not is_admin:
         raise InputError({"is_admin": "Cannot revoke your own admin status"})
-    person.is_superuser = is_admin
-    person.save(update_fields=["is_superuser"])
+    with transaction.atomic():
+        told = changes_of({"is_superuser": person.is_superuser}, {"is_superuser": is_admin})
+        person.is_superuser = is_admin
+        person.save(update_fields=["is_superuser"])
+        note("user.change", person.email, changes=told)
 
 
 @transaction.atomic
 def set_groups(person: User, groups: Iterable[str]) -> None:
     """Raises InputError for a name that no group may have."""
-    person.groups.set(_rows(_checked(groups)))
+    before = sorted(person.groups.values_list("name", flat=True))
+    wanted = _checked(groups)
+    person.groups.set(_rows(wanted))
+    told = changes_of({"groups": before}, {"groups": wanted})
+    note("user.change", person.email, changes=told)
 
 
 def _checked(names: Iterable[str]) -> list[str]:
@@ -65,4 +107,10 @@ def _checked(names: Iterable[str]) -> list[str]:
 
 
 def _rows(names: Iterable[str]) -> list[Group]:
-    return [Group.objects.get_or_create(name=name)[0] for name in names]
+    found = []
+    for name in names:
+        row, is_new = Group.objects.get_or_create(name=name)
+        if is_new:
+            note("group.add", name)
+        found.append(row)
+    return found

@@ -14,10 +14,12 @@ from django.conf import settings
 from django.contrib.auth.models import update_last_login
 from django.db import connection, transaction
 
+from apps.accounts import sign_ins
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
 from apps.accounts.querysets import SHORTEST_PASSWORD
 from apps.accounts.throttles import address_range, count, is_spent, throttle_key
+from apps.audit.services import added, changes_of, note
 from engine.errors import InputError
 
 log = logging.getLogger("stroem.accounts")
@@ -70,15 +72,31 @@ def check_sign_in(email: str, password: str, address: str) -> User:
     is_suspect = is_spent(limits, window_s=WINDOW_S)
     if not connection.in_atomic_block:
         connection.close()  # others need it more than who waits, or computes a hash
-    with _turn(place if is_suspect else None):
-        is_right = _is_right(user, password)
+    try:
+        with _turn(place if is_suspect else None):
+            is_right = _is_right(user, password)
+    except TooMany:
+        sign_ins.note_throttled(user.email if user else _unknown(email), subject, place)
+        raise
     if user is not None and is_right:
         return user
     log.warning("a sign-in was refused", extra={"fields": {"address": address}})
     waits = [count(key, limit=limit, window_s=WINDOW_S) for key, limit in limits.items()]
+    who = user.email if user is not None else _unknown(email)
     if late := [wait_s for wait_s in waits if wait_s is not None]:
+        sign_ins.note_throttled(who, subject, place)
         raise TooMany(max(late))
+    sign_ins.note_refused(who)
     raise SignInRefused(REFUSED)
+
+
+def _unknown(email: str) -> str:
+    """What is told of one that is not there: people type passwords in the wrong field."""
+    return (
+        f"unknown account {email.strip()}"
+        if _is_storable(email, "") and "@" in email
+        else ("unknown account")
+    )
 
 
 @contextmanager
@@ -112,7 +130,7 @@ def _is_right(user: User | None, password: str) -> bool:
             "the work of one hash, so that an unknown account takes as long as a known one"
         )
         return False
-    return user.check_password(password) and user.is_active
+    return user.check_password(password) and user.is_active and not user.is_service
 
 
 def _is_storable(email: str, password: str) -> bool:
@@ -125,7 +143,9 @@ def _is_storable(email: str, password: str) -> bool:
 
 
 def note_sign_in(user: User) -> None:
-    update_last_login(User, user)
+    with transaction.atomic():
+        update_last_login(User, user)
+        sign_ins.note_begun(user)
 
 
 def short_password(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -170,6 +190,7 @@ def ensure_first_admin(
     if refusal is not None and not (may_be_short and is_given):
         raise InputError({"password": refusal})
     user = User.objects.create_superuser(email or DEFAULT_EMAIL, password or made_up, shortest=1)
+    note("user.add", user.email, changes=added(is_superuser=True))
     return user.email, made_up
 
 
@@ -185,6 +206,9 @@ def _initial_user(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 def _promote(user: User) -> None:
     if not (user.is_superuser and user.is_staff and user.is_active):
+        flags = ("is_superuser", "is_staff", "is_active")
+        before = {flag: getattr(user, flag) for flag in flags}
+        note("user.change", user.email, changes=changes_of(before, dict.fromkeys(flags, True)))
         user.is_superuser = user.is_staff = user.is_active = True
         user.save(update_fields=["is_superuser", "is_staff", "is_active"])
 

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,8 +18,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
+from apps.accounts import key_scopes, sign_ins
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import ApiToken, RefreshToken, User
+from apps.audit.services import CHANGED, added, note
 
 ACCESS_S = 15 * 60
 REFRESH_S = 30 * 24 * 3600
@@ -107,6 +110,7 @@ def rotate(token: str, now: datetime) -> Pair:
         raise TokenRefused("Invalid refresh token")
     if not moved:
         RefreshToken.objects.filter(chain=row.chain).delete()
+        sign_ins.note_ended(row.user.email, "a refresh token was used twice")
         raise TokenRefused("Invalid refresh token")
     if row.expires_at <= now:
         raise TokenRefused("Refresh token expired")
@@ -118,15 +122,25 @@ def rotate(token: str, now: datetime) -> Pair:
 def end_chain(token: str) -> None:
     """Sign out: the chain of this refresh token ends, and its access tokens with it. Unknown tokens
     are no error."""
-    chains = RefreshToken.objects.filter(digest=_digest(token)).values_list("chain", flat=True)
-    RefreshToken.objects.filter(chain__in=list(chains)).delete()
+    row = RefreshToken.objects.filter(digest=_digest(token)).first()
+    if row is not None:
+        _end_chain(row.chain)
 
 
 def end_chain_of_access(token: str) -> None:
     """Sign out with an access token alone."""
     with suppress(TokenRefused):
         if (chain := _chain(_claims(token))) is not None:
-            RefreshToken.objects.filter(chain=chain).delete()
+            _end_chain(chain)
+
+
+@transaction.atomic
+def _end_chain(chain: uuid.UUID) -> None:
+    rows = RefreshToken.objects.filter(chain=chain)
+    email = rows.values_list("user__email", flat=True).first()
+    if email is not None:
+        rows.delete()
+        sign_ins.note_ended(email)
 
 
 def forget_expired() -> int:
@@ -134,8 +148,18 @@ def forget_expired() -> int:
     return RefreshToken.objects.filter(expires_at__lt=Now()).delete()[0]
 
 
-def make_key(user: User, name: str, expires_at: datetime | None = None) -> tuple[str, ApiToken]:
-    """A new API key and its row. The key is returned only here and never stored."""
+def make_key(
+    user: User,
+    name: str,
+    expires_at: datetime | None = None,
+    *,
+    scopes: Sequence[str] = key_scopes.EVERYTHING,
+    workspaces: Sequence[str] = (),
+    by: str = "",
+) -> tuple[str, ApiToken]:
+    """A new API key and its row. The key is returned only here and never stored. Raises
+    InputError."""
+    scopes, workspaces = key_scopes.checked(scopes, workspaces)
     while True:
         key = KEY_PREFIX + secrets.token_hex(32)
         try:
@@ -147,15 +171,50 @@ def make_key(user: User, name: str, expires_at: datetime | None = None) -> tuple
                     digest=_digest(key),
                     credential=user.credential,
                     expires_at=expires_at,
+                    scopes=scopes,
+                    workspaces=workspaces,
                 )
+                told = {"scopes": scopes, "workspaces": workspaces, "expires_at": expires_at}
+                note("api-key.add", f"{user.email}: {row}", by=by, changes=added(**told))
         except IntegrityError:  # a prefix is 28 bits: two keys may share one
             continue
         return key, row
 
 
+def rotate_key(row: ApiToken, overlap: timedelta, now: datetime) -> str:
+    """A new secret for this key, returned only here. The old one stays good for the overlap. The
+    first letters, which name the key, stay the same."""
+    fresh = row.prefix + secrets.token_hex(32)[: len(KEY_PREFIX) + 64 - PREFIX_LENGTH]
+    with transaction.atomic():
+        held = ApiToken.objects.select_for_update(no_key=True).get(pk=row.pk)
+        held.previous_digest = held.digest if overlap else None
+        held.previous_until = now + overlap if overlap else None
+        held.digest = _digest(fresh)
+        held.credential = held.user.credential
+        held.save(update_fields=["digest", "credential", "previous_digest", "previous_until"])
+        told = (
+            f"the old secret is good until {held.previous_until:%Y-%m-%d %H:%M} UTC"
+            if overlap
+            else ""
+        )
+        note(
+            "api-key.rotate", f"{held.user.email}: {held}", changes={"secret": CHANGED}, detail=told
+        )
+    row.previous_until = held.previous_until
+    return fresh
+
+
+def revoke_key(row: ApiToken) -> None:
+    with transaction.atomic():
+        note("api-key.revoke", f"{row.user.email}: {row}")
+        row.delete()
+
+
 def user_of_key(key: str, now: datetime) -> User:
-    """The active user whose API key this is. Raises TokenRefused."""
-    row = ApiToken.objects.select_related("user").filter(digest=_digest(key)).first()
+    """The active user whose API key this is, as far as the key goes. Raises TokenRefused."""
+    digest = _digest(key)
+    known = Q(digest=digest) | Q(previous_digest=digest, previous_until__gt=now)
+    row = ApiToken.objects.select_related("user").filter(known).first()
     if (
         row is None
         or not row.user.is_active
@@ -165,7 +224,7 @@ def user_of_key(key: str, now: datetime) -> User:
     if row.expires_at is not None and row.expires_at <= now:
         raise TokenRefused("API key expired")
     _note_use(row)
-    return row.user
+    return key_scopes.acting_with(row, row.user)
 
 
 def _note_use(row: ApiToken) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from django.http import HttpRequest
+
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin, StackedInline
     from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -13,7 +15,11 @@ else:
     from django import forms
     from django.contrib.auth import admin as accounts
     from django.core import paginator
+    from django.db import transaction
     from unfold import admin as theme
+
+    from apps.adminkit import edits
+    from apps.adminkit.edits import Edit
 
     class Generic:
         """Accepts `[Model]`, as Django's stubs do and Django itself does not."""
@@ -30,10 +36,44 @@ else:
                 name for each in self.get_list_filter(request) for name in _parameters(each)
             }
 
+        # Whether the services that its forms call keep record of what they do.
+        is_noted_by_service = False
+
+        def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
+            super().save_related(request, form, formsets, change)  # type: ignore[misc]  # of a mixin
+            if self.is_noted_by_service:
+                return
+            verb = "change" if change else "add"
+            edits.tell(Edit(verb, form.instance, edits.of_form(form, is_new=not change)))
+            for formset in formsets:
+                _tell_of_lines(formset)
+
+        def delete_model(self, request: Any, obj: Any) -> None:
+            if not self.is_noted_by_service:
+                edits.tell(Edit("delete", obj))
+            super().delete_model(request, obj)  # type: ignore[misc]  # of a mixin
+
+        def delete_queryset(self, request: Any, queryset: Any) -> None:
+            with transaction.atomic():
+                if not self.is_noted_by_service:
+                    for row in queryset:
+                        edits.tell(Edit("delete", row))
+                super().delete_queryset(request, queryset)  # type: ignore[misc]  # of a mixin
+
         def get_object(self, request: Any, object_id: str, from_field: str | None = None) -> Any:
             # an empty name in the address reaches Django's look-up as it is, and is no field
             found: Any = super().get_object(request, object_id, from_field or None)  # type: ignore[misc]  # of a mixin
             return found
+
+    def _tell_of_lines(formset: Any) -> None:
+        """Rows that are edited on the page of another one."""
+        for form in formset.forms:
+            if any(form.instance is row for row in formset.new_objects):
+                edits.tell(Edit("add", form.instance, edits.of_form(form, is_new=True)))
+            elif any(form.instance is row for row, _ in formset.changed_objects):
+                edits.tell(Edit("change", form.instance, edits.of_form(form, is_new=False)))
+        for row in formset.deleted_objects:
+            edits.tell(Edit("delete", row))
 
     def _parameters(declared: Any) -> tuple[str, ...]:
         if isinstance(declared, str):
@@ -53,4 +93,22 @@ else:
     class Paginator(Generic, paginator.Paginator): ...
 
 
-__all__ = ["GroupAdmin", "ModelAdmin", "ModelForm", "Paginator", "StackedInline", "UserAdmin"]
+class SuperusersOnly:
+    """Only superusers open this page; model permissions do not count."""
+
+    def _is_superuser(self, request: HttpRequest, obj: object = None) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    has_module_permission = has_view_permission = _is_superuser
+    has_add_permission = has_change_permission = has_delete_permission = _is_superuser
+
+
+__all__ = [
+    "GroupAdmin",
+    "ModelAdmin",
+    "ModelForm",
+    "Paginator",
+    "StackedInline",
+    "SuperusersOnly",
+    "UserAdmin",
+]

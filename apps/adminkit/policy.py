@@ -1,10 +1,12 @@
 """What holds for every request: an address without NUL, which PostgreSQL cannot store or look for,
 and the content security policy of all pages: only our own files run, no inline scripts; nothing is
-kept by caches, and where the server is reached by https, nobody comes by http again."""
+kept by caches, and where the server is reached by https, nobody comes by http again; and which
+request is being answered."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
@@ -64,6 +66,39 @@ def _guarded(answer: HttpResponseBase) -> HttpResponseBase:
 
 
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+current_request: ContextVar[HttpRequest | None] = ContextVar("request", default=None)
+
+
+class CurrentRequest:
+    """What is done for a request can find out which one: the audit log says who caused it."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        if self.is_async:
+            return self._later(request)
+        before = current_request.set(request)
+        try:
+            return self.get_response(request)
+        finally:
+            current_request.reset(before)
+
+    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+        before = current_request.set(request)
+        try:
+            answer = self.get_response(request)
+            assert not isinstance(answer, HttpResponseBase)
+            return await answer
+        finally:
+            current_request.reset(before)
+
+
 NUL = "The address contains the character NUL, which no name or text has"
 
 

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from apps.accounts import tokens
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import User
+from apps.api import key_scopes
 
 
 def bearer_of(request: Request) -> str | None:
@@ -31,7 +32,9 @@ class BearerAuthentication(BaseAuthentication):
             return None
         try:
             if token.startswith(tokens.KEY_PREFIX):
-                return tokens.user_of_key(token, timezone.now()), "key"
+                user = tokens.user_of_key(token, timezone.now())
+                key_scopes.check(user, request.method or "", request.resolver_match)
+                return user, "key"
             return tokens.user_of_access(token), "jwt"
         except TokenRefused as error:
             raise AuthenticationFailed(str(error)) from None

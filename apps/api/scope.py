@@ -176,13 +176,34 @@ def api_keys(user: Person) -> QuerySet[ApiToken]:
     return ApiToken.objects.filter(user=signed_in(user)).order_by("-created_at")
 
 
+def api_key(user: User, prefix: str) -> ApiToken:
+    """The key of this user. Raises NotFound."""
+    row = ApiToken.objects.filter(user=user, prefix=prefix).select_related("user").first()
+    if row is None:
+        raise NotFound("API key not found")
+    return row
+
+
+def service_accounts() -> QuerySet[User]:
+    """For views of administrators."""
+    return User.objects.filter(is_service=True).order_by("email")
+
+
+def service_account(name: str) -> User:
+    """Raises NotFound."""
+    row = service_accounts().filter(first_name=name).first()
+    if row is None:
+        raise NotFound("Service account not found")
+    return row
+
+
 def connected_agents(user: Person) -> QuerySet[ConnectedAgent]:
     return ConnectedAgent.objects.filter(user=signed_in(user)).order_by("-created_at")
 
 
 def people() -> QuerySet[User]:
     """For views of administrators."""
-    return User.objects.order_by("email")
+    return User.objects.filter(is_service=False).order_by("email")
 
 
 def person(text: str) -> User:

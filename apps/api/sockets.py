@@ -22,9 +22,9 @@ from django.db import DatabaseError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError
 
-from apps.accounts import tokens
+from apps.accounts import key_scopes, tokens
 from apps.accounts.errors import TokenRefused
-from apps.accounts.models import User
+from apps.accounts.models import Scope, User
 from apps.api import scope
 from apps.api.errors import BUSY, told
 from apps.api.mistakes import unknown
@@ -146,7 +146,10 @@ def _admit(ticket: Ticket) -> Job:
 
 def _owner(token: str) -> User:
     if token.startswith(tokens.KEY_PREFIX):
-        return tokens.user_of_key(token, timezone.now())
+        user = tokens.user_of_key(token, timezone.now())
+        if refusal := key_scopes.lacks(user, [Scope.READ]):
+            raise PermissionDenied(refusal)
+        return user
     return tokens.user_of_access(token)
 
 

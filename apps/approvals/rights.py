@@ -18,8 +18,9 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
+from apps.accounts import key_scopes
 from apps.accounts.grants import Person, holder
-from apps.accounts.models import Role, User, WorkspaceGrant
+from apps.accounts.models import Role, Scope, User, WorkspaceGrant
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Vote
 from apps.workspaces.rights import NO_INPUTS, sight_if_asked, sight_of
@@ -47,7 +48,7 @@ def fresh(user: User) -> User:
     found = User.objects.filter(pk=user.pk, is_active=True).first()
     if found is None:
         raise NotFound(UNSEEN)
-    return found
+    return found if user.key is None else key_scopes.acting_with(user.key, found)
 
 
 def person(email: str) -> User | None:
@@ -60,6 +61,7 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
     NotAllowed if they may only see it."""
     if not sees(user, request):
         raise NotFound(UNSEEN)
+    user = decider(user)
     if is_kept_apart(user, request):
         raise NotAllowed(STARTED_IT)
     delegations = list(Delegation.objects.filter(request=request).select_related("giver", "taker"))
@@ -76,6 +78,16 @@ def right_of(user: User, request: ApprovalRequest) -> Right:
     if user.is_superuser:
         return Right("as superuser, not among those who were asked")
     raise NotAllowed(f"You may not decide this; the approvers are {asked_in_words(request)}")
+
+
+def decider(user: User) -> User:
+    """Whose rights count: of an API key that may decide, those of its owner. Raises NotAllowed."""
+    if user.key is None:
+        return user
+    refusal = key_scopes.lacks(user, [Scope.DECIDE])
+    if refusal is not None:
+        raise NotAllowed(refusal)
+    return user if user.limits is None else user.limits.owner
 
 
 def right_to_decide(user: User, request: ApprovalRequest) -> Right | None:
@@ -171,7 +183,7 @@ def people_asked(request: ApprovalRequest) -> list[User]:
     asked = Q(pk__in=named) | Q(groups__name__in=request.groups)
     if request.asks_operators:
         asked |= Q(pk__in=_operators())
-    own = User.objects.filter(asked, is_active=True).distinct().order_by("pk")
+    own = User.objects.filter(asked, is_active=True, is_service=False).distinct().order_by("pk")
     able = (
         user
         for user in (*takers, *own)
@@ -203,7 +215,9 @@ def waiting_for(user: Person) -> QuerySet[ApprovalRequest]:
     if not isinstance(user, User):
         return ApprovalRequest.objects.none()
     visibly_open = ApprovalRequest.objects.filter(sight_of(user).tasks(), status=RequestStatus.OPEN)
-    return visibly_open.filter(_asks(user)).exclude(_is_kept_from(user)).filter(~_has_voted(user))
+    owner = user if user.limits is None else user.limits.owner
+    asked = visibly_open.filter(_asks(owner)).exclude(_is_kept_from(user))
+    return asked.filter(~_has_voted(user))
 
 
 def open_of(job_id: UUID) -> QuerySet[ApprovalRequest]:

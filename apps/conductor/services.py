@@ -13,7 +13,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
-from apps.accounts import connected, throttles, tokens
+from apps.accounts import connected, devices, throttles, tokens
 from apps.agents import spending
 from apps.agents import sweeps as agents
 from apps.approvals import notices
@@ -84,6 +84,7 @@ def tidy() -> None:
             partitions.prepare,
             tokens.forget_expired,
             connected.forget_expired,
+            devices.forget_expired,
             presence.forget_schedulers,
             throttles.forget_old,
             upkeep.follow_revisions,

@@ -74,7 +74,7 @@ def start(workspace: Workspace, name: str, by: User | None) -> Job:
         task_of(name),
         blueprints.store(content),
         {taken: name},
-        Origin(SOURCE, name, by.pk if by else None),
+        Origin(SOURCE, name, by.pk if by else None, noted_in=workspace.name),
         allow_unknown=True,
     )
 

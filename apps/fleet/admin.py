@@ -12,11 +12,11 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from apps.accounts.admin import SuperusersOnly
 from apps.accounts.scoped import ReadOnlyAdmin
 from apps.adminkit import generic, panels
 from apps.adminkit.badges import badge
 from apps.adminkit.counted import CountedFilter
+from apps.adminkit.generic import SuperusersOnly
 from apps.adminkit.templatetags.adminkit import moment
 from apps.fleet import presence, vitals
 from apps.fleet.models import Worker, WorkerLimit

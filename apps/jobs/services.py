@@ -62,7 +62,10 @@ def start_job(
             " other tasks start it"
         )
     origin = Origin(
-        source_type, source_id or (user.email if user else ""), user.pk if user else None
+        source_type,
+        source_id or (user.email if user else ""),
+        user.pk if user else None,
+        noted_in=workspace,
     )
     return start_at(revision, task_name, given, origin, priority=priority)
 
@@ -118,6 +121,7 @@ def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | No
         actor.pk if actor else None,
         rerun_of_id=old.id,
         scheduled_at=old.scheduled_at,
+        noted_in=old.workspace.name,
     )
     values = contexts.clear_input(old) if given is None else given
     return start_at(

@@ -77,6 +77,7 @@ def wanted_of(cleaned: dict[str, Any]) -> Wanted:
 
 @admin.register(Subscription)
 class SubscriptionAdmin(ModelAdmin[Subscription]):
+    is_noted_by_service = True
     form = SubscriptionForm
     list_display = ("named", "state", "events_in_words", "tried", "failing")
     list_display_links = ("named",)
@@ -171,7 +172,7 @@ class SubscriptionAdmin(ModelAdmin[Subscription]):
                     services.ping(row, by=by)
                     messages.success(request, "A ping is on its way; its line says what became.")
                 case "again":
-                    services.send_again(row, request.POST.get("delivery", ""))
+                    services.send_again(row, request.POST.get("delivery", ""), by=by)
                     messages.success(request, "The message is sent again.")
                 case "rotate":
                     return self._show(request, row, services.rotate(row, by=by))

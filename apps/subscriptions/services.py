@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from apps.audit.services import CHANGED, Changes, added, changes_of, note
 from apps.subscriptions import secrets, transitions
 from apps.subscriptions.models import Delivery, Subscription
 from apps.subscriptions.values import EVENTS, PING, content
@@ -62,6 +64,7 @@ def create(workspace: Workspace, name: str, wanted: Wanted, *, by: str) -> tuple
                 created_by=by,
             )
             _announce(workspace.pk)
+            _note("add", row, by, added(**_told(row)))
     except IntegrityError:
         raise Conflict(
             f"Workspace '{workspace.name}' has a subscription '{name}' already"
@@ -81,6 +84,7 @@ def change(row: Subscription, wanted: Wanted, *, is_paused: bool, by: str) -> Su
     check(row.name, wanted)
     with transaction.atomic():
         _lock(row.workspace_id)
+        before = _told(Subscription.objects.get(pk=row.pk))
         row.url, row.events = wanted.url, _sorted(wanted.events)
         row.with_output = wanted.with_output
         if is_paused != (row.paused_at is not None):
@@ -95,6 +99,7 @@ def change(row: Subscription, wanted: Wanted, *, is_paused: bool, by: str) -> Su
             ]
         )  # fmt: skip
         _announce(row.workspace_id)
+        _note("change", row, by, changes_of(before, _told(row)))
     log.info("%s changed subscription %s", by, row)
     return row
 
@@ -125,6 +130,7 @@ def remove(row: Subscription, *, by: str) -> None:
     with transaction.atomic():
         _lock(row.workspace_id)
         name = str(row)
+        _note("remove", row, by)
         row.delete()
         _announce(row.workspace_id)
     log.info("%s deleted subscription %s", by, name)
@@ -138,6 +144,7 @@ def rotate(row: Subscription, *, by: str) -> str:
         held.sealed_previous, held.sealed_secret = held.sealed_secret, sealed
         held.previous_until = timezone.now() + OVERLAP
         held.save(update_fields=["sealed_secret", "sealed_previous", "previous_until"])
+        _note("rotate", row, by, {"secret": CHANGED})
     row.previous_until = held.previous_until
     log.info("%s rotated the secret of subscription %s", by, row)
     return clear
@@ -148,10 +155,13 @@ def ping(row: Subscription, *, by: str) -> Delivery:
     at = timezone.now().isoformat().replace("+00:00", "Z")
     data = {"workspace": row.workspace.name, "subscription": row.name, "by": by}
     body = transitions.text_of(content(PING, at, data))
-    return _send_soon(row, lambda: transitions.write_one(row.pk, PING, body, job=None))
+    _refuse_paused(row)
+    with transaction.atomic():
+        _note("ping", row, by)
+        return _send_soon(row, lambda: transitions.write_one(row.pk, PING, body, job=None))
 
 
-def send_again(row: Subscription, delivery_id: str) -> Delivery:
+def send_again(row: Subscription, delivery_id: str, *, by: str = "") -> Delivery:
     """The same message once more, as a line of its own. Raises NotFound; Conflict while it waits,
     or is paused."""
     is_number = delivery_id.isascii() and delivery_id.isdigit() and len(delivery_id) < 19
@@ -160,21 +170,40 @@ def send_again(row: Subscription, delivery_id: str) -> Delivery:
         raise NotFound("This delivery is not kept any more")
     if old.status == DeliveryStatus.WAITING:
         raise Conflict("This message is still tried; it need not be sent again")
-    return _send_soon(
-        row,
-        lambda: transitions.write_one(
-            row.pk, old.event, old.body, job=old.job_id, message=old.message
-        ),
-    )
+    _refuse_paused(row)
+    with transaction.atomic():
+        _note("send-again", row, by, detail=f"message {old.message}")
+        return _send_soon(
+            row,
+            lambda: transitions.write_one(
+                row.pk, old.event, old.body, job=old.job_id, message=old.message
+            ),
+        )
+
+
+def _refuse_paused(row: Subscription) -> None:
+    if row.paused_at is not None:
+        raise Conflict("The subscription is paused; resume it first")
 
 
 def _send_soon(row: Subscription, write: Callable[[], int]) -> Delivery:
-    if row.paused_at is not None:
-        raise Conflict("The subscription is paused; resume it first")
     with transaction.atomic():
         delivery_id = write()
         Subscription.objects.filter(pk=row.pk).update(rest_until=None)
     return Delivery.objects.get(pk=delivery_id)
+
+
+def _told(row: Subscription) -> dict[str, Any]:
+    """What the audit log says of it."""
+    is_paused = row.paused_at is not None
+    return {"url": row.url, "events": row.events, "output": row.with_output, "paused": is_paused}
+
+
+def _note(
+    verb: str, row: Subscription, by: str, changes: Changes | None = None, detail: str = ""
+) -> None:
+    where = row.workspace.name
+    note(f"subscription.{verb}", row.name, by=by, workspace=where, changes=changes, detail=detail)
 
 
 def state_of(row: Subscription) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from django.db import DataError
 
+from apps.audit.services import note
 from apps.jobs.database.sql import fetch, fetch_one, retried
 from apps.jobs.values import Claim
 from apps.triggers import firing, occasions, transitions
@@ -126,16 +127,23 @@ def _send_again(trigger_id: int, firing_id: int, by: str) -> None:
     if not occasions.is_readable(row):
         raise Conflict("This line is no event, so no job can be made of it; discard it")
     firing.send_again(trigger, row, by, transitions.database_now())
+    _note("trigger.send-again", trigger, firing_id, by)
 
 
 @retried
 def discard(trigger_id: int, firing_id: int, *, by: str) -> Firing:
     """Forget a dead letter. Raises NotFound and Conflict."""
-    _, row = _found(trigger_id, firing_id)
+    trigger, row = _found(trigger_id, firing_id)
     if not transitions.move(row, FiringEventKind.DISCARDED, reason=f"discarded by {by}"):
         raise Conflict("It is no dead letter any more")
+    _note("trigger.discard", trigger, firing_id, by)
     row.refresh_from_db()
     return row
+
+
+def _note(act: str, trigger: Trigger, firing_id: int, by: str) -> None:
+    where, told = trigger.workspace.name, f"dead letter {firing_id}"
+    note(act, trigger.name, by=by, workspace=where, detail=told)
 
 
 def _found(trigger_id: int, firing_id: int) -> tuple[Trigger, Firing]:

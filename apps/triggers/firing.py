@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from apps.audit.services import note
 from apps.jobs.database.sql import retried
 from apps.triggers import abroad, transitions
 from apps.triggers.attempts import DEALT_WITH, Attempt
@@ -44,7 +45,12 @@ def _fire(trigger_id: int, occasion: Occasion) -> tuple[Firing, bool]:
     first = _first(trigger, occasion)
     if first is not None:
         return first, True
-    return fire_locked(trigger, occasion, transitions.database_now()), False
+    row = fire_locked(trigger, occasion, transitions.database_now())
+    if occasion.cause == Firing.Cause.HAND:
+        told = f"job {row.job_id}" if row.job_id else row.reason
+        where = trigger.workspace.name
+        note("trigger.fire", trigger.name, by=occasion.by, workspace=where, detail=told)
+    return row, False
 
 
 def fire_locked(trigger: Trigger, occasion: Occasion, now: datetime) -> Firing:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.accounts.models import User
+from apps.audit.services import note
 from apps.jobs.flow.redaction import redact
 from apps.jobs.models import Job
 from apps.triggers import firing, transitions
@@ -96,6 +97,8 @@ def send_again(delivery: Delivery, user: User) -> Reply:
     """The same request once more, as a delivery of its own. Raises Conflict if it was not kept."""
     if delivery.sealed_body is None:
         raise Conflict("This delivery was not kept, so it cannot be sent again")
+    where, told = delivery.trigger.workspace.name, f"delivery {delivery.delivery_id}"
+    note("trigger.send-again", delivery.trigger.name, by=user.email, workspace=where, detail=told)
     now = transitions.database_now()
     body = unseal(delivery.sealed_body)
     got = Received(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from apps.audit.services import note
 from apps.jobs.database.sql import retried
 from apps.triggers import abroad, clocks, transitions
 from apps.triggers.models import Trigger
@@ -70,6 +71,8 @@ def set_paused(trigger_id: int, is_paused: bool, by: str) -> Trigger:
     row.paused_at, row.paused_by = (now, by) if is_paused else (None, "")
     row.save(update_fields=["paused_at", "paused_by"])
     clocks.wind(row, now)
+    verb = "pause" if is_paused else "resume"
+    note(f"trigger.{verb}", row.name, by=by, workspace=row.workspace.name)
     return row
 
 

@@ -242,6 +242,7 @@ class SecretForm(ModelForm[Secret]):
 @admin.register(Secret)
 class SecretAdmin(ModelAdmin[Secret]):
     form = SecretForm
+    is_noted_by_service = True
     list_display = ("name", "workspace", "stored", "updated_by")
     when_empty = "No secret is stored yet."
     list_select_related = ("workspace",)

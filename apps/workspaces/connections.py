@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 
+from apps.audit.services import changes_of, note
 from apps.workspaces import secrets
 from apps.workspaces.merging import fitted, held, listed
 from apps.workspaces.models import Connection, Workspace
@@ -132,7 +133,8 @@ def store(
         Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk).first()
         row = Connection.objects.filter(workspace=workspace, name=name).first()
         _refuse_older(row, version)
-        before = held(row.sealed).values if row else {}
+        known = held(row.sealed) if row else None
+        before = known.values if known else {}
         values = check_values(properties, _completed(given, before, properties, adds=adds))
         row = row or Connection(workspace=workspace, name=name, version=0)
         hidden = [key for key in values if properties[key].get("secret")]
@@ -140,6 +142,8 @@ def store(
         row.sealed = seal({"values": values, "secret": hidden})
         row.save()
         _renote(workspace, definition)
+        told = changes_of(before, values, secret={*hidden, *(known.secret if known else ())})
+        note("connection.set", name, by=by, workspace=workspace.name, changes=told)
     secrets.forget(workspace.pk)
     return row
 
@@ -163,6 +167,7 @@ def remove(workspace: Workspace, name: str) -> bool:
             where = "; the one of the files is changed there" * (name in definition.connections)
             raise NotFound(f"No connection '{shorten(name)}' is stored in the database{where}")
         _renote(workspace, definition)
+        note("connection.remove", name, workspace=workspace.name)
     secrets.forget(workspace.pk)
     return name in definition.connections
 

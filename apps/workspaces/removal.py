@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import ProtectedError
 
+from apps.audit.services import note
 from apps.workspaces import ports, secrets, snapshots
 from apps.workspaces.models import Blob, Revision, Workspace
 from engine.errors import Conflict, NotFound
@@ -28,6 +29,7 @@ def removable(name: str) -> Workspace:
 def close(row: Workspace) -> None:
     """Take its revision out of force, so that no job starts."""
     with transaction.atomic():
+        note("workspace.remove", row.name, workspace=row.name)
         Workspace.objects.filter(pk=row.pk).update(current=None)
         ports.came_into_force(row, None)
 

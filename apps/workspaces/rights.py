@@ -8,7 +8,7 @@ A job has the rights of its task, as the workspace stands now. One that runs no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -93,6 +93,7 @@ class Sight:
     is_everything: bool = False
     views: Mapping[str, View] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    only: tuple[str, ...] = ()  # patterns of workspaces, of an API key
 
     def on(self, workspace: str, task: str = WHOLE) -> Rights:
         """Rights on a task, or on the workspace itself."""
@@ -162,7 +163,7 @@ class Sight:
         return Q(**{f"{workspace}__in": whole}) if whole else NOTHING
 
     def _has_grant_on_all(self, right: Right) -> bool:
-        return any(
+        return not self.only and any(
             rule.workspaces == "*"
             and rule.is_whole
             and rule.rights >= {right, Right.SEE}
@@ -188,7 +189,11 @@ class Sight:
             gone = Q(**{f"{workspace}__regex": given}) & ~Q(
                 **{f"{workspace}__in": Workspace.objects.values("name")}
             )
-            condition |= gone & ~Q(**{f"{workspace}__regex": taken}) if taken else gone
+            if taken:
+                gone &= ~Q(**{f"{workspace}__regex": taken})
+            if self.only:
+                gone &= Q(**{f"{workspace}__regex": _any_of(self.only)})
+            condition |= gone
         return condition
 
 
@@ -201,7 +206,10 @@ def _allowed(view: View, right: Right) -> list[str]:
 
 
 def _regex(rules: Iterable[Rule]) -> str:
-    patterns = sorted({rule.workspaces for rule in rules})
+    return _any_of(sorted({rule.workspaces for rule in rules}))
+
+
+def _any_of(patterns: Sequence[str]) -> str:
     return f"^(?:{'|'.join(map(expression, patterns))})$" if patterns else ""
 
 
@@ -239,9 +247,10 @@ def _look(user: User, *more: Rule) -> Sight:
     own = grants_of(user)
     if all(rule.denies for rule in own):
         return NO_SIGHT
-    rules = (*own, *more)
+    limits = user.limits
+    rules = (*own, *(more if limits is None else limits.narrowed(more)))
     views = {row.name: _view(row, rules, user) for row in _rows(user, own)}
-    return Sight(views=views, rules=rules)
+    return Sight(views=views, rules=rules, only=limits.patterns if limits else ())
 
 
 def _rows(user: User, rules: tuple[Rule, ...]) -> list[Listed]:
@@ -255,7 +264,11 @@ def _rows(user: User, rules: tuple[Rule, ...]) -> list[Listed]:
         stored = Case(When(differ, then=noted), output_field=JSONField())
         given = Workspace.objects.filter(name__regex=_regex(r for r in rules if not r.denies))
         rows = given.annotate(stored=stored).order_by("name")
-        known = [Listed(*row) for row in rows.values_list("pk", "name", "stored")]
+        known = [
+            Listed(*row)
+            for row in rows.values_list("pk", "name", "stored")
+            if user.limits is None or user.limits.covers(row[1])
+        ]
         setattr(user, "_stroem_workspaces", known)  # noqa: B010
     return known
 

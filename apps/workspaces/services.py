@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
+from apps.audit.services import CHANGED, changes_of, note
 from apps.workspaces import connections, exports, ports, snapshots, task_lists
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
@@ -139,7 +140,11 @@ def _values(
 
 
 def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -> Workspace:
-    row, is_new = Workspace.objects.update_or_create(name=name, defaults=values)
+    with transaction.atomic():
+        before = Workspace.objects.filter(name=name).values(*values).first() or {}
+        row, is_new = Workspace.objects.update_or_create(name=name, defaults=values)
+        told = {key: value for key, value in values.items() if value or before.get(key)}
+        note("workspace.import", name, workspace=name, changes=changes_of(before, told))
     has_failed = True
     try:
         found = read(row)
@@ -333,7 +338,10 @@ def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Sec
     InputError."""
     check_secret(name, value)
     values = {"sealed": seal(value), "updated_by": by}
-    row = Secret.objects.update_or_create(workspace=workspace, name=name, defaults=values)[0]
+    with transaction.atomic():
+        row = Secret.objects.update_or_create(workspace=workspace, name=name, defaults=values)[0]
+        told = {"value": CHANGED}
+        note("secret.set", name, by=by, workspace=workspace.name, changes=told)
     secret_store.forget(workspace.pk)
     return row
 
@@ -359,8 +367,10 @@ def check_secret(name: str, value: Any) -> None:
 
 def remove_secret(workspace: Workspace, name: str) -> None:
     """Delete a stored secret. Raises NotFound."""
-    if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
-        raise NotFound(f"Secret '{name}' not found")
+    with transaction.atomic():
+        if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
+            raise NotFound(f"Secret '{name}' not found")
+        note("secret.remove", name, workspace=workspace.name)
     secret_store.forget(workspace.pk)
 
 

@@ -7,30 +7,44 @@ import json
 import os
 import socket
 import sys
+import time
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 from console.operator_command import TypedCommand
 from engine.errors import InputError
 from stroem import profiles
-from stroem.errors import NotSignedIn
+from stroem.errors import NotSignedIn, NotYet
 from stroem.http import Server
 from stroem.profiles import Profile, Profiles
 
 LONGEST_KEY = 4096
+_NAME = "stroem on {}"
 LOCAL = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
 
 class Command(TypedCommand):
     help = (
-        "Sign in to a server and keep the key in a file that only you can read. Without --email, it"
-        " asks for an API key or reads one from standard input; with it, it asks for the password"
-        " and makes a key."
+        "Sign in to a server and keep the key in a file that only you can read. On a terminal, it"
+        " shows a code that you confirm in a browser; with --key, it asks for an API key, with"
+        " --email for the password, and makes a key. Away from a terminal, it reads an API key from"
+        " standard input."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", help="address of the server")
         parser.add_argument("--email", help="sign in with a password, and make an API key")
+        parser.add_argument("--key", action="store_true", help="ask for an API key")
+        parser.add_argument(
+            "--device", action="store_true", help="show a code to confirm, also without a terminal"
+        )
+        parser.add_argument(
+            "--scope",
+            action="append",
+            metavar="SCOPE",
+            help="with a code: what the key is for, e.g. jobs:run; may be repeated",
+        )
         parser.add_argument(
             "--days", type=int, default=90, help="with --email: how long the key is valid"
         )
@@ -45,10 +59,12 @@ class Command(TypedCommand):
         if url.startswith("http:") and not url.startswith(LOCAL):
             self.stderr.write(f"warning: {url} is not encrypted: others can read the key")
         email = options["email"]
-        if email is None:
-            key = _given("API key: ").strip()
-        else:
+        if email is not None:
             key = _made(Profile(url, "", ca_file), email, options["days"])
+        elif options["device"] or (sys.stdin.isatty() and not options["key"]):
+            key = self._confirmed(Profile(url, "", ca_file), options["scope"])
+        else:
+            key = _given("API key: ").strip()
         if not key:
             raise InputError({"key": "no API key was given: make one on the page of your account"})
         me = Server(Profile(url, key, ca_file), patience_s=0).get("auth", "me")
@@ -57,6 +73,27 @@ class Command(TypedCommand):
         told = {"url": url, "email": me["email"], "profile": name}
         self.stdout.write(json.dumps(told) if options["json"] else said)
         return 0
+
+    def _confirmed(self, profile: Profile, scopes: list[str] | None) -> str:
+        """A key that somebody confirms in a browser."""
+        server = Server(profile)
+        wanted: dict[str, Any] = {"client_name": _NAME.format(socket.gethostname())[:150]}
+        if scopes:
+            wanted["scopes"] = scopes
+        asked = server.send("POST", "auth", "device", body=wanted)
+        self.stderr.write(
+            f"Open {asked['verification_uri']} and confirm the code {asked['user_code']}"
+        )
+        self.stderr.flush()
+        given_up = time.monotonic() + asked["expires_in"]
+        body = {"device_code": asked["device_code"]}
+        while time.monotonic() < given_up:
+            time.sleep(asked["interval"])
+            with suppress(NotYet):
+                return str(
+                    server.send("POST", "auth", "device", "token", body=body)["access_token"]
+                )
+        raise InputError({"code": "nobody has confirmed the code; run the command again"})
 
     def _keep(self, name: str | None, profile: Profile) -> str:
         """The first one, and one without a name, is the one to use from now on."""
@@ -77,7 +114,7 @@ def _made(profile: Profile, email: str, days: int) -> str:
     except NotSignedIn as error:
         raise NotSignedIn(str(error).rpartition(": run ")[0]) from None
     signed_in = Server(Profile(profile.url, token, profile.ca_file))
-    asked = {"name": f"stroem on {socket.gethostname()}"[:200], "expires_in_days": days}
+    asked = {"name": _NAME.format(socket.gethostname())[:200], "expires_in_days": days}
     return str(signed_in.send("POST", "auth", "api-keys", body=asked)["key"])
 
 

@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from apps.accounts import tokens
 from apps.accounts.models import Role, User
+from apps.audit.models import Entry
 from apps.jobs.models import Job
 from tests.acceptance.house import free_port
 from tests.acceptance.serving import Served
@@ -185,6 +186,10 @@ def test_waiting_ends_with_its_time_and_a_job_can_be_cancelled(port: int) -> Non
     assert call(port, key, "wait_for_job", job_id=job, timeout_secs=1)[1]["status"] == "running"
     assert call(port, key, "cancel_job", job_id=job)[1] == {"status": "cancelled"}
     assert call(port, key, "get_job_status", job_id=job)[1]["status"] == "cancelled"
+    noted = Entry.objects.filter(object=job).order_by("pk")
+    assert [(row.act, row.via, row.address, row.key) for row in noted] == [
+        (act, "mcp", "127.0.0.1", key[:12]) for act in ("job.start", "job.cancel")
+    ]
 
 
 MISTAKES = [

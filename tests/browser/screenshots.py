@@ -48,14 +48,18 @@ FOR_GUIDES = {
     "connection": "connection.png",
     "connection-check": "connection-check.png",
     "libraries": "libraries.png",
+    "audit": "audit.png",
+    "device": "device.png",
+    "key-add": "key-add.png",
 }
 
 
 HEIGHTS = {
-    ("libraries", "light"): 480,
-    ("dashboard", "light"): 1000,
+    ("audit", "light"): 640,
+    ("dashboard", "light"): 1000,  # down to the charts
     ("dashboard", "dark"): 1000,
-}  # down to the charts
+    ("libraries", "light"): 480,
+}
 PARTS = {
     "agent-consent": "main",
     "agent-costs": ".st-panel:has(.st-costs)",
@@ -421,9 +425,18 @@ def _of_decisions(seen: Seen) -> dict[str, Scene]:
 
 def _of_settings(stage: Stage) -> dict[str, Scene]:
     from apps.fleet.models import Worker
+    from tests.browser import audit_scene
 
     worker = Worker.objects.get(name="stage")
+    key = audit_scene.prepare(stage)
     return {
+        "audit": ("/admin/audit/entry/", ()),
+        "device": (f"/admin/device/?code={audit_scene.code()}", ()),
+        "device-code": ("/admin/device/", ()),
+        "key": (f"/admin/accounts/apitoken/{key.pk}/change/", ()),
+        "service-accounts": ("/admin/accounts/serviceaccount/", ()),
+        "service-account": (f"/admin/accounts/serviceaccount/{key.user_id}/change/", ()),
+        "service-account-add": ("/admin/accounts/serviceaccount/add/", ()),
         "workspaces": ("/admin/workspaces/workspace/", ()),
         "workspace": (f"/admin/workspaces/workspace/{stage.site.pk}/change/", ()),
         "workspace-broken": (f"/admin/workspaces/workspace/{_id_of('half-typed')}/change/", ()),

@@ -14,6 +14,7 @@ from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
 from tests.browser import (
+    audit_scene,
     consent_scene,
     rights_scene,
     state_scene,
@@ -79,6 +80,12 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         rights_scene.TASK,
         "/admin/accounts/apitoken/",
         "/admin/accounts/apitoken/add/",
+        f"/admin/accounts/apitoken/{audit_scene.prepare(stage).pk}/change/",
+        "/admin/accounts/serviceaccount/",
+        "/admin/accounts/serviceaccount/add/",
+        "/admin/audit/entry/",
+        f"/admin/device/?code={audit_scene.code()}",
+        "/admin/device/",
         "/admin/accounts/connectedagent/",
         consent_scene.request(stage),
         f"/admin/workspaces/{stage.site.name}/remove/",

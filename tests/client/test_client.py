@@ -14,7 +14,8 @@ from threading import Thread
 
 import pytest
 
-from apps.accounts.models import Role
+from apps.accounts import devices
+from apps.accounts.models import Role, User
 from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
 from apps.workspaces.models import Secret, Workspace
@@ -262,6 +263,21 @@ def test_a_password_makes_a_key(laptop: Laptop, served: Served) -> None:
     assert laptop.complaint(*words, given="wrong\n") == f"error: {url}: Invalid email or password"
     laptop.lines(*words, given="correct horse battery\n")
     assert laptop.lines("tasks")
+    # and so does a code that somebody confirms in a browser
+    command, env = laptop.command("login", url, "--device", "--scope", "admin")
+    asking = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert asking.stderr is not None
+    told = asking.stderr.readline().strip()
+    assert "/admin/device/ and confirm the code " in told
+    root = User.objects.create_superuser("rita@example.org")
+    devices.answer(devices.found(told.rpartition(" ")[2]), root, confirmed=True)
+    out, err = asking.communicate(timeout=100)
+    assert (asking.returncode, err) == (0, "")
+    assert out == f"{url}: signed in as rita@example.org (profile default)\n"
+    acts = [json.loads(line)["what"] for line in laptop.lines("audit", "--limit", "2")]
+    assert acts == ["api-key.add", "device.confirm"]
 
 
 def test_following_outlives_a_restart_of_the_server(

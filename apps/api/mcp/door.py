@@ -23,6 +23,7 @@ from apps.accounts.models import User
 from apps.api.mcp.answers import Answer
 from apps.api.mcp.tools import Toolbox
 from apps.api.oauth import offer
+from apps.audit import services as audit
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -62,6 +63,9 @@ class Mcp:
         except DatabaseError:
             await _refuse(send, 503, UNAVAILABLE)
         else:
+            client = (scope.get("client") or ("",))[0]
+            key = "" if user.key is None else user.key.prefix
+            audit.begin(audit.Origin("mcp", str(client), user.email, key))
             await _serve(user, scope, receive, send)
 
 

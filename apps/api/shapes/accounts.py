@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from apps.accounts.models import ApiToken, ConnectedAgent, User
+from apps.accounts.key_scopes import MOST_PATTERNS
+from apps.accounts.models import ApiToken, ConnectedAgent, Scope, User
 from apps.accounts.people import LONGEST_NAME
 from apps.api.shapes.base import Asked, Shape, Values
 
@@ -44,6 +45,18 @@ class KeyRequest(Asked):
         max_length=200, error_messages=dict.fromkeys(("required", "blank", "null"), NAME)
     )
     expires_in_days = serializers.IntegerField(required=False, allow_null=True, max_value=36500)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(Scope)),
+        required=False,
+        max_length=10,
+        help_text="`admin` if they are left out: everything its owner may do",
+    )
+    workspaces = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        required=False,
+        max_length=MOST_PATTERNS,
+        help_text="Patterns of names, with `*`; none: every workspace",
+    )
 
 
 class KeyShape(Shape[ApiToken]):
@@ -52,6 +65,19 @@ class KeyShape(Shape[ApiToken]):
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
+    scopes = serializers.ListField(child=serializers.CharField())
+    workspaces = serializers.ListField(child=serializers.CharField())
+    previous_until = serializers.DateTimeField(
+        allow_null=True, help_text="Until then the secret before the last rotation is good, too"
+    )
+
+
+class RotateRequest(Asked):
+    overlap_hours = serializers.IntegerField(
+        min_value=0,
+        max_value=24 * 90,
+        help_text="How long the old secret stays good; 0: not at all",
+    )
 
 
 class NewKeyShape(Shape[Values]):
@@ -59,6 +85,35 @@ class NewKeyShape(Shape[Values]):
     name = serializers.CharField(source="row.name")
     prefix = serializers.CharField(source="row.prefix")
     expires_at = serializers.DateTimeField(source="row.expires_at", allow_null=True)
+    scopes = serializers.ListField(source="row.scopes", child=serializers.CharField())
+    workspaces = serializers.ListField(source="row.workspaces", child=serializers.CharField())
+    previous_until = serializers.DateTimeField(source="row.previous_until", allow_null=True)
+
+
+class ServiceRequest(Asked):
+    name = serializers.CharField(max_length=100)
+    groups = serializers.ListField(
+        child=serializers.CharField(max_length=200, allow_blank=True),
+        required=False,
+        max_length=200,
+    )
+
+
+class ServiceShape(Shape[User]):
+    user_id = serializers.IntegerField(source="pk")
+    name = serializers.CharField(source="first_name")
+    email = serializers.CharField(help_text="What names it in lists and grants")
+    is_active = serializers.BooleanField()
+    groups = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField(source="date_joined")
+
+    def get_groups(self, user: User) -> list[str]:
+        return sorted(group.name for group in user.groups.all())
+
+
+class ServicePage(Shape[Values]):
+    items = ServiceShape(many=True)
+    total = serializers.IntegerField()
 
 
 class ConnectedAgentShape(Shape[ConnectedAgent]):

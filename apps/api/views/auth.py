@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -13,6 +15,8 @@ from rest_framework.response import Response
 from apps.accounts import connected, services, tokens
 from apps.accounts.errors import TokenRefused
 from apps.accounts.grants import signed_in
+from apps.accounts.key_scopes import EVERYTHING
+from apps.accounts.models import ApiToken, User
 from apps.accounts.throttles import address_range, spend, throttle_key
 from apps.api import scope
 from apps.api.authentication import IsPerson, bearer_of
@@ -24,6 +28,7 @@ from apps.api.shapes.accounts import (
     MeShape,
     NewKeyShape,
     RefreshRequest,
+    RotateRequest,
     TokenShape,
 )
 from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
@@ -104,14 +109,7 @@ class KeysView(ApiView):
 
     @extend_schema(request=KeyRequest, responses={200: NewKeyShape, 429: ErrorShape})
     def post(self, request: Request) -> Response:
-        spend(throttle_key("keys", str(request.user.pk)), limit=KEY_CALLS_A_MINUTE, window_s=60)
-        given = checked(KeyRequest, request)
-        days = given.get("expires_in_days")
-        if days is not None and days <= 0:
-            raise ParseError("expires_in_days must be positive")
-        expires_at = tokens.expiry_after(days, timezone.now())
-        key, row = tokens.make_key(signed_in(request.user), given["name"], expires_at)
-        return answer(NewKeyShape, {"key": key, "row": row})
+        return new_key(request, signed_in(request.user))
 
 
 class KeyView(ApiView):
@@ -119,9 +117,18 @@ class KeyView(ApiView):
 
     @extend_schema(responses={200: StatusShape, 404: ErrorShape})
     def delete(self, request: Request, prefix: str) -> Response:
-        if not scope.api_keys(request.user).filter(prefix=prefix).delete()[0]:
-            raise NotFound("API key not found")
+        tokens.revoke_key(scope.api_key(signed_in(request.user), prefix))
         return answer(StatusShape, {"status": "ok"})
+
+
+class KeyRotateView(ApiView):
+    """A new secret, shown once; the old one stays good for the time of overlap."""
+
+    permission_classes = (IsAuthenticated, IsPerson)
+
+    @extend_schema(request=RotateRequest, responses={200: NewKeyShape, 404: ErrorShape})
+    def post(self, request: Request, prefix: str) -> Response:
+        return rotated_key(request, scope.api_key(signed_in(request.user), prefix))
 
 
 class AgentsView(ApiView):
@@ -144,6 +151,29 @@ class AgentView(ApiView):
             raise NotFound("Connected agent not found")
         connected.revoke(known[agent])
         return answer(StatusShape, {"status": "ok"})
+
+
+def new_key(request: Request, user: User) -> Response:
+    """What the request asks for, for this user."""
+    spend(throttle_key("keys", str(request.user.pk)), limit=KEY_CALLS_A_MINUTE, window_s=60)
+    given = checked(KeyRequest, request)
+    days = given.get("expires_in_days")
+    if days is not None and days <= 0:
+        raise ParseError("expires_in_days must be positive")
+    key, row = tokens.make_key(
+        user,
+        given["name"],
+        tokens.expiry_after(days, timezone.now()),
+        scopes=given.get("scopes", EVERYTHING),
+        workspaces=given.get("workspaces", ()),
+    )
+    return answer(NewKeyShape, {"key": key, "row": row})
+
+
+def rotated_key(request: Request, row: ApiToken) -> Response:
+    overlap = timedelta(hours=checked(RotateRequest, request)["overlap_hours"])
+    key = tokens.rotate_key(row, overlap, timezone.now())
+    return answer(NewKeyShape, {"key": key, "row": row})
 
 
 def _refresh_token(request: Request) -> str:

@@ -150,7 +150,10 @@ class StateView(ApiView):
     def delete(self, request: Request, workspace: str, task: str = "") -> Response:
         """Remove values, files and all versions, for good."""
         owner = _owner(request, workspace, task, Right.MANAGE)
-        count = history.forget(owner.workspace.pk, task) if owner.state else 0
+        count = 0
+        if owner.state:
+            by = signed_in(request.user).email
+            count = history.forget(owner.workspace.pk, task, by=by)
         return answer(ForgottenShape, {"removed_versions": count})
 
 

@@ -95,4 +95,5 @@ class SendAgainView(ApiView):
     @extend_schema(request=None, responses={200: DeliveryShape, 404: ErrorShape, 409: ErrorShape})
     def post(self, request: Request, workspace: str, subscription: str, delivery: str) -> Response:
         row = scope.subscription(request.user, workspace, subscription)
-        return answer(DeliveryShape, services.send_again(row, delivery))
+        by = signed_in(request.user).email
+        return answer(DeliveryShape, services.send_again(row, delivery, by=by))

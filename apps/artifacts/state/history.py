@@ -16,6 +16,7 @@ from apps.artifacts import blobs
 from apps.artifacts.models import State, StateVersion
 from apps.artifacts.state import keeping
 from apps.artifacts.state.keeping import Writer
+from apps.audit.services import Changes, note
 from apps.jobs.database.sql import retried
 from engine import state as engine
 from engine.errors import NotFound
@@ -102,11 +103,14 @@ def restore(workspace_id: int, task_name: str, number: int, *, by: str) -> State
     values, hidden = keeping.clear(row)
     removed = tuple(key for key in opened.kept.values if key not in values)
     change = Change(number, values, removed, keeping.files_of(row.files_id))
-    return keeping.record(opened, change, Writer("restore", by=by), masks=hidden, files=row.files)
+    made = keeping.record(opened, change, Writer("restore", by=by), masks=hidden, files=row.files)
+    told = {"version": {"before": opened.kept.version, "after": made.number}}
+    _note("restore", opened.row, by, told, f"version {number} again")
+    return made
 
 
 @retried
-def forget(workspace_id: int, task_name: str) -> int:
+def forget(workspace_id: int, task_name: str, *, by: str = "") -> int:
     """Remove all values, files and versions, for good; returns how many versions. Numbers go on:
     a step under way is told that what it saw has changed."""
     opened = keeping.locked(workspace_id, task_name)
@@ -117,7 +121,13 @@ def forget(workspace_id: int, task_name: str) -> int:
     row.written, row.files_written = dict.fromkeys(row.written, number), number
     row.save()
     keeping.forget_files(row)
+    _note("remove", row, by, None, f"{count} versions")
     return count
+
+
+def _note(verb: str, row: State, by: str, changes: Changes | None, detail: str) -> None:
+    of, where = row.task_name or "workspace", row.workspace.name
+    note(f"state.{verb}", of, by=by, workspace=where, changes=changes, detail=detail)
 
 
 def pack(shown: Shown, out: IO[bytes]) -> None:

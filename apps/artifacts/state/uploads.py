@@ -13,6 +13,7 @@ from apps.artifacts import blobs
 from apps.artifacts.models import StateVersion
 from apps.artifacts.state import keeping
 from apps.artifacts.state.keeping import Writer
+from apps.audit.services import note
 from apps.jobs import services
 from apps.jobs.database.sql import retried
 from apps.workspaces.errors import SecretError
@@ -109,6 +110,9 @@ def _record(given: Upload) -> tuple[StateVersion, UUID]:
         input={"upload": told},
         output={"snapshot_id": str(version.pk)},
     )
+    of, where = given.task_name or "workspace", workspace.name
+    numbers = {"version": {"before": opened.kept.version, "after": version.number}}
+    note("state.upload", of, by=by.email, workspace=where, changes=numbers, detail=given.mode)
     version.job_id = job.pk
     version.save(update_fields=["job_id"])
     return version, job.pk

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from apps.audit.services import note
 from apps.jobs import ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, creation
@@ -21,7 +22,7 @@ WAITING = (StepStatus.PENDING, StepStatus.READY, StepStatus.SUSPENDED)
 
 def cancel(job_id: UUID, *, actor: str, reason: str) -> None:
     """Cancel a job, then its children, each in a transaction of its own."""
-    _cancel_one(job_id, actor, reason)
+    _cancel_one(job_id, actor, reason, is_noted=bool(actor))
     _cancel_children(job_id, actor, "Parent job cancelled")
 
 
@@ -44,18 +45,22 @@ def _cancel_children(job_id: UUID, actor: str, reason: str) -> None:
     children = Job.objects.filter(parent_job_id=job_id, status__in=OPEN_JOB)
     for child_id in children.values_list("id", flat=True):
         try:
-            cancel(child_id, actor=actor, reason=reason)
+            _cancel_one(child_id, actor, reason)
+            _cancel_children(child_id, actor, "Parent job cancelled")
         except Conflict:
             continue  # it has ended in the meantime
 
 
 @retried
-def _cancel_one(job_id: UUID, actor: str, reason: str) -> None:
+def _cancel_one(job_id: UUID, actor: str, reason: str, *, is_noted: bool = False) -> None:
     advance = advancing(job_id, blueprints.load)
     if advance is None:
         raise NotFound(f"Job {job_id} not found")
     if JobStatus(advance.state.status).is_final:
         raise Conflict("Job is already in a terminal state")
+    if is_noted:
+        where = Job.objects.values_list("workspace__name", flat=True).get(pk=job_id)
+        note("job.cancel", job_id, by=actor, workspace=where, detail=reason)
     stops.stop(job_id, reason)
     _stop(advance, actor, reason, "Job cancelled")
 

@@ -46,6 +46,7 @@ class Origin:
     retry_of_id: UUID | None = None
     retry_attempt: int = 0
     scheduled_at: datetime | None = None
+    noted_in: str = ""  # the workspace, of a start by hand, which the audit log hears of
 
 
 @dataclass(frozen=True, slots=True)

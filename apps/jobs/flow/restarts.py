@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from apps.audit.services import note
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, creation, starting
@@ -75,6 +76,8 @@ def _restart(job_id: UUID, actor: str) -> None:
     fresh = pen.lock(job_id)
     assert fresh is not None
     job = Job.objects.select_related("revision", "workspace").get(id=job_id)
+    told = f"task {job.task_name}"
+    note("job.restart", job_id, by=actor, workspace=job.workspace.name, detail=told)
     if job.has_actions:
         ports.born(job, plan)
     advance = Advance(fresh, plan)

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, connection, transaction
 
+from apps.audit.services import note
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import abroad, blueprints, creation
@@ -150,9 +151,17 @@ def create(birth: Birth) -> Job:
     ):
         birth = birth.held()
     job, roots = creation.write(birth)
+    if where := birth.origin.noted_in:
+        by = birth.origin.id if birth.origin.user_id else ""
+        note("job.start", job.id, by=by, workspace=where, detail=_told(birth))
     if not job.is_held and job.due_at is None:
         begin(job, birth.plan, roots)
     return job
+
+
+def _told(birth: Birth) -> str:
+    again = birth.origin.rerun_of_id
+    return f"task {birth.task_name}" + (f", as job {again}" if again else "")
 
 
 def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:

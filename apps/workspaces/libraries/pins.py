@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
+from apps.audit.services import note
 from apps.workspaces.errors import SourceError
 from apps.workspaces.libraries import attaching
 from apps.workspaces.libraries.attaching import Attached
@@ -159,4 +160,6 @@ def refresh(workspace: Workspace, names: Collection[str], by: str) -> list[str]:
         )
     with transaction.atomic():
         rows.filter(name__in=free).update(is_due=True, pinned_by=by[:254])
+        for name in free:
+            note("library.refresh", name, by=by, workspace=workspace.name)
     return free

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
 from apps.accounts.errors import TooMany
+from apps.audit.services import note
 from apps.workspaces.models import Workspace
 from apps.workspaces.refreshing import turns
 from apps.workspaces.refreshing.reader import Reader
@@ -88,6 +89,7 @@ def refresh(workspace: Workspace, *, waits: bool = False) -> Workspace:
     _enter()
     try:
         turn = _turn(workspace, waits=waits)
+        note("workspace.refresh", workspace.name, workspace=workspace.name)
         if not connection.in_atomic_block:
             close_old_connections()  # none is held while another process works
         with closing(Reader()) as reader:

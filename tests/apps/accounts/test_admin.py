@@ -38,12 +38,14 @@ def robot() -> User:
 
 def test_a_superuser_makes_a_key_for_an_account_and_sees_it_once(root: Client, robot: User) -> None:
     assert root.get(ADD_KEY).status_code == 200
-    answer = root.post(ADD_KEY, {"user": robot.pk, "name": "nightly", "days": "30"})
+    given = {"user": robot.pk, "name": "nightly", "days": "30", "scopes": ["jobs:read"]}
+    answer = root.post(ADD_KEY, {**given, "workspaces": "data-*, web"})
     assert answer.status_code == 200 and "no-store" in answer["Cache-Control"]
     key = re.search(r"strm_[0-9a-f]{64}", answer.content.decode())
     assert key
     row = ApiToken.objects.get()
     assert (row.user, row.name) == (robot, "nightly")
+    assert (row.scopes, row.workspaces) == (["jobs:read"], ["data-*", "web"])
     assert row.expires_at is not None
     assert abs(row.expires_at - timezone.now() - timedelta(days=30)) < timedelta(minutes=5)
     me = Client().get("/api/auth/me", headers={"Authorization": f"Bearer {key[0]}"})
@@ -53,11 +55,23 @@ def test_a_superuser_makes_a_key_for_an_account_and_sees_it_once(root: Client, r
         assert row.prefix in text and key[0] not in text
 
 
-@pytest.mark.parametrize("given", [{"name": "x"}, {"user": 0, "name": "x"}, {"days": "0"}, {}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "x"},
+        {"user": 0, "name": "x"},
+        {"days": "0"},
+        {"days": "1", "scopes": []},
+        {"days": "1", "scopes": ["everything"]},
+        {"days": "1", "workspaces": "a/b"},
+        {},
+    ],
+)
 def test_a_key_without_owner_name_or_a_sensible_end_is_not_made(
     root: Client, robot: User, given: dict[str, Any]
 ) -> None:
-    whole = {"user": robot.pk, "name": "x", "days": ""} if "days" in given else {}
+    made = {"user": robot.pk, "name": "x", "days": "", "scopes": ["admin"]}
+    whole = made if "days" in given else {}
     answer = root.post(ADD_KEY, whole | given)
     assert answer.status_code == 200 and "strm_" not in answer.content.decode()
     assert not ApiToken.objects.exists()

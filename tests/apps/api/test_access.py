@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.urls import get_resolver
 from rest_framework.test import APIClient
 
 from apps.accounts import tokens
-from apps.accounts.models import Role, User, WorkspaceGrant
+from apps.accounts.models import Role, Scope, User, WorkspaceGrant
+from apps.accounts.people import add_service
 from apps.api import urls
 from apps.artifacts.state.keeping import Writer
+from apps.audit.models import Entry
 from apps.jobs.models import Job
 from apps.subscriptions.models import Delivery, Subscription
 from apps.subscriptions.services import ping
@@ -24,6 +27,16 @@ from apps.workspaces.services import store_secret
 from engine.lifecycle import DeliveryStatus
 from engine.state import Change
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
+from tests.apps.api.key_table import (
+    FOR_ADMINS,
+    FOR_BOTH,
+    FOR_DECIDING,
+    FOR_RUNNING,
+    NO_KEY,
+    NOT_NOTED,
+    NOTED,
+    opened_by,
+)
 from tests.apps.artifacts.builders import shelve
 from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import Hand, start, workspace
@@ -56,6 +69,8 @@ TABLE: dict[tuple[str, str], Any] = {
     ("post", "api/auth/login"): EVERYBODY,
     ("post", "api/auth/refresh"): EVERYBODY,
     ("post", "api/auth/logout"): EVERYBODY,
+    ("post", "api/auth/device"): EVERYBODY,
+    ("post", "api/auth/device/token"): EVERYBODY,
     ("get", "healthz/detail"): ADMINS,
     ("get", "metrics"): ADMINS,
     ("get", "api/users"): ADMINS,
@@ -69,6 +84,16 @@ TABLE: dict[tuple[str, str], Any] = {
     ("get", "api/auth/me"): PEOPLE,
     ("get", "api/auth/agents"): PEOPLE,
     ("delete", "api/auth/agents/<str:agent>"): PEOPLE,
+    ("post", "api/auth/api-keys/<str:prefix>/rotate"): PEOPLE,
+    ("get", "api/audit"): ADMINS,
+    ("get", "api/audit/export"): ADMINS,
+    ("get", "api/service-accounts"): ADMINS,
+    ("post", "api/service-accounts"): ADMINS,
+    ("delete", "api/service-accounts/<str:service>"): ADMINS,
+    ("get", "api/service-accounts/<str:service>/api-keys"): ADMINS,
+    ("post", "api/service-accounts/<str:service>/api-keys"): ADMINS,
+    ("delete", "api/service-accounts/<str:service>/api-keys/<str:prefix>"): ADMINS,
+    ("post", "api/service-accounts/<str:service>/api-keys/<str:prefix>/rotate"): ADMINS,
     ("get", "api/auth/api-keys"): PEOPLE,
     ("post", "api/auth/api-keys"): PEOPLE,
     ("delete", "api/auth/api-keys/<str:prefix>"): PEOPLE,
@@ -164,6 +189,12 @@ TABLE: dict[tuple[str, str], Any] = {
 BODIES = {
     "api/auth/login": {"email": "x@example.org", "password": "x"},
     "api/auth/api-keys": {"name": "k"},
+    "api/auth/device": {"client_name": "laptop"},
+    "api/auth/device/token": {"device_code": "x"},
+    "api/auth/api-keys/<str:prefix>/rotate": {"overlap_hours": 1},
+    "api/service-accounts": {"name": "new"},
+    "api/service-accounts/<str:service>/api-keys": {"name": "k", "scopes": ["jobs:read"]},
+    "api/service-accounts/<str:service>/api-keys/<str:prefix>/rotate": {"overlap_hours": 1},
     "api/workspaces/<str:workspace>/tasks/<str:task>/execute": {"input": {}},
     "api/workspaces/<str:workspace>/tasks/<str:task>/plan": {"input": {}},
     "api/workspaces/<str:workspace>/secrets/<str:name>": {"value": "long enough"},
@@ -186,7 +217,7 @@ BODIES = {
 }
 QUERIES = {"api/jobs/<str:job>/logs/search": "?q=text"}
 # Answers of open routes to anonymous callers, with these bodies.
-OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401}
+OPEN_ANSWERS = {"api/auth/login": 401, "api/auth/refresh": 401, "api/auth/device/token": 400}
 # Allowed, but without an object (an unknown key, an approval that was not given, a conversation of
 # a step that is no agent), or too early.
 IN_VAIN = {
@@ -195,6 +226,7 @@ IN_VAIN = {
     "api/workspaces/<str:workspace>/libraries/<str:name>/refresh": 404,
     "api/auth/agents/<str:agent>": 404,
     "api/auth/api-keys/<str:prefix>": 404,
+    "api/auth/api-keys/<str:prefix>/rotate": 404,
     "api/jobs/<str:job>/steps/<str:step>/withdraw": 409,
 }
 # What makes something.
@@ -256,7 +288,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "worker": str(hand.id),
         "user": str(deputy.pk),
     }
-    return World({**names, "agent": "1", "name": "pw", "prefix": "strm_0000000"})
+    _, key = tokens.make_key(add_service("ci", ()), "nightly")
+    return World({**names, "agent": "1", "name": "pw", "service": "ci", "prefix": key.prefix})
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
@@ -304,7 +337,14 @@ def test_a_role_opens_what_the_table_says(
 
 @pytest.mark.parametrize("row", CASES)
 def test_a_superuser_may_do_everything(world: World, row: tuple[str, str]) -> None:
-    answer = world.call(caller(is_superuser=True), *row)
+    root = caller(is_superuser=True)
+    before = set(Entry.objects.values_list("pk", flat=True))
+    answer = world.call(root, *row)
+    noted = set(Entry.objects.exclude(pk__in=before).values_list("act", flat=True))
+    if row[0] == "get" or row in NOT_NOTED:
+        assert noted == set()
+    else:
+        assert NOTED[row] in noted
     if row[1] in IN_VAIN:
         assert answer.status_code == IN_VAIN[row[1]]
     else:
@@ -428,6 +468,70 @@ def test_a_key_acts_like_its_user_but_makes_no_keys(world: World) -> None:
             403,
             {"error": "API key management requires JWT authentication", "code": "forbidden"},
         )
+
+
+def test_every_row_that_changes_something_is_noted_or_says_why_not() -> None:
+    changing = {row for row in TABLE if row[0] != "get"}
+    assert changing == set(NOTED) | set(NOT_NOTED)
+    assert not set(NOTED) & set(NOT_NOTED)
+    assert {*NO_KEY, *FOR_RUNNING, *FOR_DECIDING, *FOR_BOTH, *FOR_ADMINS} <= set(TABLE)
+
+
+def with_key(owner: User, **limits: Any) -> APIClient:
+    key, _ = tokens.make_key(owner, "k", **limits)
+    client = APIClient(raise_request_exception=False)
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    return client
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_a_scope_opens_what_the_table_says_and_nothing_else(world: World, scope: Scope) -> None:
+    client, calls = with_key(user(is_superuser=True), scopes=[scope]), 0
+    for row in ROWS:
+        is_open = scope in opened_by(row)
+        if TABLE[row] == EVERYBODY or (is_open and row[1].endswith("/refresh")):
+            continue
+        with transaction.atomic():
+            answer = world.call(client, *row)
+            transaction.set_rollback(True)
+        calls += 1
+        if is_open:
+            allowed = {IN_VAIN[row[1]]} if row[1] in IN_VAIN else {200, 201}
+        else:
+            allowed = {403}
+        assert answer.status_code in allowed, (row, answer.content)
+    assert calls > 90
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_a_scope_gives_nothing_that_its_owner_may_not(world: World, scope: Scope) -> None:
+    client = with_key(user(), scopes=[scope])
+    for row in ROWS:
+        if TABLE[row] in (EVERYBODY, PEOPLE):
+            continue
+        assert world.call(client, *row).status_code in (403, 404), row
+    assert client.get("/api/jobs").json().get("total", 0) == 0
+
+
+def test_a_key_for_other_workspaces_sees_nothing_of_this_one(world: World, tmp_path: Path) -> None:
+    start(workspace(tmp_path, FLOW, "other-1"))
+    owner = user(is_superuser=True)
+    client = with_key(owner, scopes=["admin"], workspaces=["other-*"])
+    for row in ROWS:
+        needed = TABLE[row]
+        if isinstance(needed, Role) or needed == SUPERUSERS:
+            assert world.call(client, *row).status_code == 404, row
+        elif needed == ADMINS:
+            assert world.call(client, *row).status_code == 403, row
+    assert [row["name"] for row in client.get("/api/workspaces").json()] == ["other-1"]
+    assert [row["workspace"] for row in client.get("/api/jobs").json()["items"]] == ["other-1"]
+    assert client.get("/api/jobs?workspace=own").json()["total"] == 0
+    assert client.get("/api/stats").json()["running"] == 1
+    path = "/api/workspaces/other-1/secrets/pw"
+    assert client.put(path, {"value": "long enough"}, format="json").status_code == 200
+    assert client.delete("/api/workspaces/other-1").status_code == 403
+    owner.refresh_from_db()
+    assert owner.is_superuser
 
 
 def test_a_browsers_session_needs_the_csrf_token(world: World) -> None:

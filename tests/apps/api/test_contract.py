@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import pytest
 import requests
 import schemathesis
+from asgiref.sync import async_to_sync
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
 from hypothesis import HealthCheck, Phase, given, settings
@@ -125,6 +126,14 @@ def of_archives(context: Any, value: Any) -> bytes:
     return as_bytes(value)
 
 
+def content_of(told: Any) -> bytes:
+    async def read() -> bytes:
+        return b"".join([piece async for piece in told.streaming_content])
+
+    content: bytes = async_to_sync(read)() if told.streaming else told.content
+    return content
+
+
 def answer_to(client: APIClient, case: Any, path: str, named: dict[str, Any]) -> requests.Response:
     """What the server says, in the words of `requests`."""
     for name, value in named.items():
@@ -135,7 +144,7 @@ def answer_to(client: APIClient, case: Any, path: str, named: dict[str, Any]) ->
         body = {"data": as_bytes(case.body), "content_type": case.media_type}
     told = getattr(client, case.method.lower())(f"{path}?{query}", **body)
     answer = requests.Response()
-    answer.status_code, answer._content = told.status_code, told.content
+    answer.status_code, answer._content = told.status_code, content_of(told)
     answer.headers.update(told.headers)
     answer.raw = HTTPResponse(headers=dict(told.headers), status=told.status_code)
     answer.elapsed = timedelta()

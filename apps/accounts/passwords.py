@@ -1,0 +1,16 @@
+"""New passwords: the audit log hears of each, whether a page, a command or a mail sets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.password_validation import MinimumLengthValidator
+
+from apps.audit.services import CHANGED, note
+
+
+class NotedPassword(MinimumLengthValidator):
+    """Long enough; Django tells the validators of a password once it is stored."""
+
+    def password_changed(self, password: str, user: Any = None) -> None:
+        note("user.password", user, changes={"password": CHANGED})

@@ -1,0 +1,2 @@
+"""The audit log: who did what, from where, before and after. Services write to it in the
+transaction of the act; nobody changes or deletes what is there."""

@@ -1,0 +1,19 @@
+"""What entries are about, in words."""
+
+KINDS = {
+    "session": "sign-ins",
+    "user": "users",
+    "service-account": "service accounts",
+    "group": "groups",
+    "workspace-grant": "grants",
+    "api-key": "API keys",
+    "connected-agent": "connected agents",
+    "device": "devices",
+    "workspace": "workspaces",
+    "secret": "secrets",
+    "subscription": "subscriptions",
+    "trigger": "triggers",
+    "job": "jobs",
+    "state": "state",
+    "worker-limit": "worker limits",
+}
