@@ -109,6 +109,8 @@ UNFOLD: dict[str, Any] = {
                         ("Grants", "shield_person", "accounts_workspacegrant", SUPERUSER),
                         ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
+                        ("Second factors", "passkey", "mfa_authenticator", SUPERUSER),
+                        ("Single sign-on", "login", "socialaccount_socialaccount", SUPERUSER),
                         ("Connected agents", "smart_toy", "accounts_connectedagent", SUPERUSER),
                     )
                 ],

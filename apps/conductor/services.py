@@ -23,6 +23,7 @@ from apps.artifacts.files import leaving
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
+from apps.signin import sign_ons
 from apps.subscriptions import rounds as subscriptions
 from apps.subscriptions import transitions as deliveries
 from apps.triggers import clocks, sources, upkeep, waiting
@@ -82,6 +83,7 @@ def tidy() -> None:
             partitions.prepare,
             tokens.forget_expired,
             connected.forget_expired,
+            sign_ons.forget_old,
             presence.forget_schedulers,
             throttles.forget_old,
             upkeep.follow_revisions,

@@ -13,7 +13,13 @@ from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
 from apps.jobs.models import Job
 from tests.apps.jobs.builders import until
-from tests.browser import consent_scene, state_scene, subscription_scene, trigger_scene
+from tests.browser import (
+    consent_scene,
+    signin_scene,
+    state_scene,
+    subscription_scene,
+    trigger_scene,
+)
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
 
@@ -73,6 +79,9 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         consent_scene.request(stage),
         f"/admin/workspaces/{stage.site.name}/remove/",
         "/admin/password_change/",
+        "/admin/mfa/authenticator/",
+        "/admin/socialaccount/socialaccount/",
+        *signin_scene.PAGES,
     ]
 
 

@@ -18,6 +18,7 @@ from django.contrib.auth import get_user
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 
+from apps.accounts import sessions
 from apps.accounts.grants import role_on
 from apps.jobs import ports
 from apps.jobs.log import tails
@@ -35,8 +36,10 @@ from apps.jobs.pages.hub import (
     state_item,
 )
 
-CHECK_EVERY_S = 60.0
-KEEP_ALIVE_S = 15.0
+CHECK_EVERY_S = 20.0
+KEEP_ALIVE_S = (
+    10.0  # together half a minute: a stream ends within a minute of what ends its session
+)
 LINES_BEHIND = 5_000
 ALL, SERVER = "all", "server"
 _BESIDE = re.compile(r"action-([0-9]{1,18})(?:-([0-9]{1,18}))?")
@@ -232,6 +235,8 @@ def _may_still(ticket: Ticket) -> bool:
     """Whether the session is still valid and its user may still see the workspace."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(ticket.session_key)
+    if not sessions.holds(request.session):
+        return False
     request.user = get_user(request)
     return (
         admin.site.has_permission(request)
