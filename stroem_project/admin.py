@@ -1,7 +1,9 @@
 """Imported after the pages of all other apps: those of allauth are not shown, in a style of their
-own. `apps.accounts.admin` shows what people have let in."""
+own. `apps.accounts.admin` shows what people have let in, `apps.signin.pages` what they sign in
+with."""
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
 
 for app in apps.get_app_configs():
@@ -9,3 +11,8 @@ for app in apps.get_app_configs():
         for model in app.get_models():
             if admin.site.is_registered(model):
                 admin.site.unregister(model)
+if settings.HAS_ALLAUTH:
+    from apps.signin.pages import PAGES
+
+    for shown, page in PAGES.items():
+        admin.site.register(shown, page)

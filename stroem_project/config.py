@@ -18,6 +18,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from apps.signin.providers import IdentityProvider
 from apps.workspaces import stores
 from engine.agents.limits import MOST_TURNS, Limits
 from engine.agents.providers import KEYLESS, PROVIDER_TYPES, Price, Provider
@@ -196,11 +197,14 @@ class Auth:
     base_url: Annotated[str | None, web_address] = None
     jwt_secret: Annotated[str | None, token] = field(default=None, repr=False)
     initial_user: InitialUser | None = None
+    providers: Annotated[Mapping[str, IdentityProvider], _named(IdentityProvider)] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """The server for mail to approvers."""
+    """The server for mail to approvers, and to those who have forgotten their password."""
 
     needs: ClassVar[str] = " needs `host`, and `sender`, the address that mail comes from"
     host: str

@@ -80,6 +80,7 @@ INSTALLED_APPS = [
     "apps.artifacts",
     "apps.approvals",
     "apps.hooks",
+    "apps.signin",
     "apps.subscriptions",
     "apps.workflow_actions",
     "apps.agents",
@@ -95,7 +96,14 @@ INSTALLED_APPS = [
 # without it (see `console.program`).
 HAS_ALLAUTH = "STROEM_WITHOUT_ALLAUTH" not in os.environ
 if HAS_ALLAUTH:
-    INSTALLED_APPS[-3:-3] = ["allauth", "allauth.account", "allauth.idp.oidc"]
+    INSTALLED_APPS[-3:-3] = [
+        "allauth",
+        "allauth.account",
+        "allauth.idp.oidc",
+        "allauth.mfa",
+        "allauth.socialaccount",
+        "allauth.socialaccount.providers.openid_connect",
+    ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "apps.adminkit.policy.PagePolicy",
@@ -108,7 +116,11 @@ MIDDLEWARE = [
     "apps.adminkit.policy.CurrentRequest",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    *(["allauth.account.middleware.AccountMiddleware"] if HAS_ALLAUTH else []),
+    *(
+        ["allauth.account.middleware.AccountMiddleware", "apps.signin.middleware.SignOnsHold"]
+        if HAS_ALLAUTH
+        else []
+    ),
 ]
 ROOT_URLCONF = "stroem_project.urls"
 ASGI_APPLICATION = "stroem_project.asgi.application"
@@ -224,6 +236,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
+PASSWORD_RESET_TIMEOUT = 3600
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
 SESSION_COOKIE_HTTPONLY = True
@@ -250,6 +263,10 @@ IDP_OIDC_DCR_ENABLED = True
 IDP_OIDC_DCR_REQUIRES_INITIAL_ACCESS_TOKEN = False
 IDP_OIDC_RATE_LIMITS = False
 IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN = 30 * 24 * 3600
+MFA_ADAPTER = "apps.signin.adapters.FactorAdapter"
+MFA_SUPPORTED_TYPES = ["recovery_codes", "totp", "webauthn"]
+MFA_TOTP_TOLERANCE = 1  # half a minute
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_HTTPS  # browsers refuse it, but for this machine
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -119,6 +119,8 @@ UNFOLD: dict[str, Any] = {
                         ("Rights", "policy", "rights", SUPERUSER),
                         ("Worker limits", "rule", "fleet_workerlimit", SUPERUSER),
                         ("API keys", "vpn_key", "accounts_apitoken", SUPERUSER),
+                        ("Second factors", "passkey", "mfa_authenticator", SUPERUSER),
+                        ("Single sign-on", "login", "socialaccount_socialaccount", SUPERUSER),
                         ("Connected agents", "smart_toy", "accounts_connectedagent", SUPERUSER),
                         ("Service accounts", "robot", "accounts_serviceaccount", SUPERUSER),
                         ("Audit log", "policy", "audit_entry", SUPERUSER),

@@ -1,5 +1,6 @@
 """URLs of the API, the admin and the live pages."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -23,6 +24,7 @@ urlpatterns = [
     path("approvals/link/<str:token>", open_link),
     path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
     path("worker/artifacts", parcel),
+    *([path("", include("apps.signin.urls"))] if settings.HAS_ALLAUTH else []),
     path("admin/", admin.site.urls),
     path("", include("apps.api.oauth.urls")),
     path("", include("apps.api.urls")),

@@ -10,11 +10,15 @@ from django.http import HttpRequest
 
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
+from apps.accounts.second_factors import second_factors
 from apps.accounts.services import check_sign_in
+
+ASKS_FOR_SECOND = "_stroem_asks_for_second_factor"
 
 
 class EmailBackend(ModelBackend):
-    """Replaces sign-in only; permissions stay with Django."""
+    """Replaces sign-in only; permissions stay with Django. A password alone opens no account with
+    a second factor: the page that asks for it says so on its request."""
 
     def authenticate(
         self,
@@ -28,7 +32,10 @@ class EmailBackend(ModelBackend):
             return None
         address = request.META.get("REMOTE_ADDR", "") if request is not None else ""
         try:
-            return check_sign_in(email, password, address)
+            user = check_sign_in(email, password, address)
         except (SignInRefused, TooMany):
             # No other backend may try: that would be a second guess, counted as one.
             raise PermissionDenied from None
+        if not hasattr(request, ASKS_FOR_SECOND) and second_factors(user):
+            raise PermissionDenied
+        return user

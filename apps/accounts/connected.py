@@ -26,7 +26,7 @@ BAD_TOKEN = "Invalid or expired token"  # noqa: S105  (a sentence, no secret)
 
 
 def let_in(user: User, code: str) -> None:
-    """The person has agreed: remember under which password. Called with the new code."""
+    """The person has agreed: remember under which password and groups. Called with the new code."""
     from allauth.idp.oidc.models import Token
 
     row = Token.objects.select_related("client").by_value(code).get(type="ac")
@@ -36,7 +36,7 @@ def let_in(user: User, code: str) -> None:
             grant=row.get_grant_id(),
             client_id=row.client_id,
             name=row.client.name,
-            credential=user.credential,
+            credential=user.standing,
             expires_at=Now() + _lifetime(),
         )
         note("connected-agent.add", agent, by=user.email)
@@ -58,17 +58,18 @@ def user_of(token: str, resource: str, now: datetime) -> User:
 
 
 def _agent(row: Any) -> ConnectedAgent | None:
-    """Whose token it is, if the person is still active and has the same password."""
+    """Whose token it is, if the person is still active, with the same password and groups."""
     grant = row.get_grant_id() or ""
     agent = ConnectedAgent.objects.select_related("user").filter(grant=grant).first()
     if agent is None or not agent.user.is_active:
         return None
-    return agent if hmac.compare_digest(agent.credential, agent.user.credential) else None
+    return agent if hmac.compare_digest(agent.credential, agent.user.standing) else None
 
 
 def before_refresh(token: str) -> str | None:
     """Lock a refresh token that is about to be used; returns its grant. One that was used before,
-    or under another password, ends its chain: the library then knows no such token."""
+    or under another password or other groups, ends its chain: the library then knows no such
+    token."""
     from allauth.idp.oidc.models import Token
 
     row = Token.objects.by_value(token).filter(type="rt").select_for_update().first()

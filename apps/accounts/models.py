@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractUser, Group
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils.crypto import salted_hmac
 
 from apps.accounts.querysets import UserManager
 from engine.rights import EVERYTHING, OF_ROLES, Right
@@ -36,6 +37,9 @@ class User(AbstractUser):
     )
     key: ApiToken | None = None  # that a program has shown
     limits: Limits | None = None  # what that key narrows; see `key_scopes`
+    epoch = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Counts changes of groups; the database keeps it"
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -48,6 +52,20 @@ class User(AbstractUser):
     def credential(self) -> str:
         """A fingerprint of the current password: what was signed under an older one is invalid."""
         return hashlib.sha256(self.password.encode()).hexdigest()[:32]
+
+    @property
+    def standing(self) -> str:
+        """A fingerprint of the current password and groups: what a sign-in gave under others is
+        invalid."""
+        return hashlib.sha256(self._standing().encode()).hexdigest()[:32]
+
+    def _standing(self) -> str:
+        return f"{self.password}{self.epoch or ''}"
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """Django's, with the groups: without any change of them, it is the same."""
+        salt = "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash"
+        return salted_hmac(salt, self._standing(), secret=secret, algorithm="sha256").hexdigest()
 
     def __str__(self) -> str:
         return self.email
@@ -185,7 +203,7 @@ class RefreshToken(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     chain = models.UUIDField(db_index=True)
     credential = models.CharField(
-        max_length=32, help_text="Mark of the password that the chain began with"
+        max_length=32, help_text="Mark of the password and groups that the chain began with"
     )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
@@ -197,14 +215,14 @@ class RefreshToken(models.Model):
 
 class ConnectedAgent(models.Model):
     """A program that a person let in at /mcp. Its tokens belong to the OAuth library, and are good
-    only while this row is there and the person's password stays the same."""
+    only while this row is there and the person's password and groups stay the same."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="connected_agents")
     grant = models.CharField(max_length=64, unique=True, help_text="As the library names it")
     client_id = models.CharField(max_length=100, db_index=True)
     name = models.CharField(max_length=100, help_text="What the program calls itself")
     credential = models.CharField(
-        max_length=32, help_text="Mark of the password under which it was let in"
+        max_length=32, help_text="Mark of the password and groups under which it was let in"
     )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(help_text="Unless it gets new tokens before")

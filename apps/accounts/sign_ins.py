@@ -10,6 +10,7 @@ from apps.accounts.throttles import count, throttle_key
 from apps.audit.services import note
 
 THROTTLED_EVERY_S = 60
+BY = "signed_in_by"  # attribute of a request: "password", "passkey", the name of a provider
 
 
 def listen() -> None:
@@ -18,8 +19,8 @@ def listen() -> None:
     user_logged_out.connect(_ended, dispatch_uid="audit")
 
 
-def _begun(sender: Any, user: Any, **more: Any) -> None:
-    note_begun(user)
+def _begun(sender: Any, user: Any, request: Any, **more: Any) -> None:
+    note_begun(user, getattr(request, BY, ""))
 
 
 def _ended(sender: Any, user: Any, **more: Any) -> None:
@@ -27,8 +28,8 @@ def _ended(sender: Any, user: Any, **more: Any) -> None:
         note_ended(user.email)
 
 
-def note_begun(user: Any) -> None:
-    note("session.begin", user.email, by=user.email)
+def note_begun(user: Any, how: str = "") -> None:
+    note("session.begin", user.email, by=user.email, detail=how)
 
 
 def note_ended(email: str, because: str = "") -> None:

@@ -40,13 +40,13 @@ class Pair:
 
 
 def issue_access(user: User, now: datetime, chain: uuid.UUID | None = None) -> str:
-    """A bearer token, valid for 15 minutes, only while the password stays the same, and only until
-    its chain ends."""
+    """A bearer token, valid for 15 minutes, only while password and groups stay the same, and only
+    until its chain ends."""
     claims = {
         "sub": str(user.pk),
         "email": user.email,
         "is_admin": user.is_superuser,
-        "pwd": user.credential,
+        "pwd": user.standing,
         "iat": int(now.timestamp()),
         "exp": int(now.timestamp()) + ACCESS_S,
     }
@@ -83,7 +83,7 @@ def _owner(claims: dict[str, object]) -> User:
         links = RefreshToken.objects.filter(chain=chain, user=OuterRef("pk"))
         found = found.filter(Exists(links))
     user = found.filter(pk=int(subject)).first() if subject.isdecimal() else None
-    if user is None or not hmac.compare_digest(user.credential, str(claims["pwd"])):
+    if user is None or not hmac.compare_digest(user.standing, str(claims["pwd"])):
         raise TokenRefused(BAD_TOKEN)
     return user
 
@@ -114,7 +114,7 @@ def rotate(token: str, now: datetime) -> Pair:
         raise TokenRefused("Invalid refresh token")
     if row.expires_at <= now:
         raise TokenRefused("Refresh token expired")
-    if not row.user.is_active or not hmac.compare_digest(row.credential, row.user.credential):
+    if not row.user.is_active or not hmac.compare_digest(row.credential, row.user.standing):
         raise TokenRefused("User not found")
     return Pair(issue_access(row.user, now, row.chain), _link(row.user, row.chain, now))
 
@@ -243,7 +243,7 @@ def _link(user: User, chain: uuid.UUID, now: datetime) -> str:
         user=user,
         digest=_digest(token),
         chain=chain,
-        credential=user.credential,
+        credential=user.standing,
         expires_at=now + timedelta(seconds=REFRESH_S),
     )
     return token

@@ -20,6 +20,7 @@ from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
 from apps.approvals.errors import NotAllowed
 from apps.artifacts.errors import ForeignStorage, StorageAway
 from apps.jobs.log.archive import LogsAway
+from apps.signin.errors import SecondFactorNeeded
 from engine.errors import AuthorError, Conflict, InputError, NotFound, StroemError
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ CODES = {
     500: "server_error",
     503: "unavailable",
 }
+SECOND_FACTOR = "second_factor_needed"  # a 401 after a right password
 INVALID = "invalid_input"  # a 400 whose `fields` say what is wrong
 _TEXTS = {exceptions.NotAuthenticated: "Authentication required", exceptions.NotFound: "Not found"}
 _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
@@ -90,6 +92,8 @@ def told(status: int, sentence: str) -> dict[str, Any]:
 
 
 def _ours(error: StroemError) -> Response | None:
+    if isinstance(error, SecondFactorNeeded):
+        return Response({"error": str(error), "code": SECOND_FACTOR}, 401)
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return Response(told(status, str(error)), status)

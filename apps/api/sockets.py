@@ -44,7 +44,7 @@ App = Callable[[Any, Receive, Send], Awaitable[None]]
 PATH = re.compile(r"/api(?:/v1)?/jobs/([^/]+)/logs/stream")
 KNOWN = ("token", "skip_backfill")
 MOST_OPEN = 200  # of this process
-LOOK_S, CHECK_EVERY_S = 1.0, 60.0
+LOOK_S, CHECK_EVERY_S = 1.0, 45.0
 DONE, FORBIDDEN, BEHIND = 1000, 1008, 1013  # of the WebSocket protocol
 LONGEST_REASON = 123
 

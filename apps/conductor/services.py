@@ -25,6 +25,7 @@ from apps.artifacts.logs import rounds as log_rounds
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
+from apps.signin import sign_ons
 from apps.subscriptions import rounds as subscriptions
 from apps.subscriptions import transitions as deliveries
 from apps.triggers import clocks, sources, upkeep, waiting
@@ -85,6 +86,7 @@ def tidy() -> None:
             tokens.forget_expired,
             connected.forget_expired,
             devices.forget_expired,
+            sign_ons.forget_old,
             presence.forget_schedulers,
             throttles.forget_old,
             upkeep.follow_revisions,

@@ -52,7 +52,8 @@ def test_a_person_decides_in_few_files(tmp_path: Path) -> None:
             )
     assert answer.status_code == 302
     assert step_of(job).output["approved"]
-    assert len(walk.files) <= 15, f"{len(walk.files)} files\n{walk}"
+    # Two for the session: its mark of password and groups, and whether it holds where it began.
+    assert len(walk.files) <= 17, f"{len(walk.files)} files\n{walk}"
 
 
 FLOW = """

@@ -36,6 +36,8 @@ FOR_GUIDES = {
     "agent-waits": "agent-waits.png",
     "agent-costs": "agent-costs.png",
     "agent-consent": "agent-consent.png",
+    "security": "security.png",
+    "sign-in": "sign-in.png",
     "state": "state.png",
     "event-source": "event-source.png",
     "trigger": "trigger.png",
@@ -67,7 +69,15 @@ PARTS = {
 # on a phone the account menu is inside the side bar
 ONLY_ON = {"account": ("light", "dark"), "side-bar": ("phone",)}
 # everything else as root or anonymously
-AS = {"half-approved": "olga", "request-viewer": "vera", "forbidden": "vera", "job-veiled": "vera"}
+AS = {
+    "half-approved": "olga",
+    "security": "otto",
+    "recovery-codes": "otto",
+    "request-viewer": "vera",
+    "forbidden": "vera",
+    "job-veiled": "vera",
+}
+ANONYMOUS = {"sign-in", "forgotten", "forgotten-sent", "sign-on-refused"}
 NIGHTLY = """
 actions:
   load: { type: script, script: "echo loaded; echo 'OUTPUT: {\\"rows\\": 1204}'" }
@@ -202,7 +212,7 @@ def photograph(stage: object, only: list[str]) -> list[Path]:
                 if look not in ONLY_ON.get(name, LOOKS):
                     continue
                 context.clear_cookies()
-                if name != "sign-in":
+                if name not in ANONYMOUS:
                     who = "nobody" if name.startswith("empty-") else AS.get(name, "root")
                     context.add_cookies([stage.cookie(getattr(stage, who))])
                 page.set_viewport_size(
@@ -265,7 +275,7 @@ def prepared(stage: Stage) -> Seen:
 
 def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
     """Every page by name: its address, and what to click on it."""
-    from tests.browser import agent_scene, consent_scene
+    from tests.browser import agent_scene, consent_scene, signin_scene
 
     return {
         **PLAIN,
@@ -278,6 +288,7 @@ def addresses(stage: Stage, seen: Seen) -> dict[str, Scene]:
         **_of_rights(stage),
         **agent_scene.addresses(stage),
         **consent_scene.addresses(stage),
+        **signin_scene.addresses(stage),
         **_of_work(seen),
         **_of_decisions(seen),
         **_of_settings(stage),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from importlib import import_module
@@ -19,6 +20,7 @@ from django.db import connection
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.jobs import services
 from apps.jobs.models import Job, Step
+from apps.signin import entrance
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder
 from tests.apps.jobs.builders import until
@@ -41,12 +43,15 @@ class Stage:
         parts = urlsplit(os.environ["STROEM__DB__URL"])
         db_url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://localhost:{self.port}"  # passkeys need a name
         env = {
             **os.environ,
             "STROEM__DB__URL": db_url,
             "STROEM__AUTH__BASE_URL": self.url,
             "STROEM__MCP__ENABLED": "true",
+            "STROEM__AUTH__PROVIDERS__COMPANY__DISPLAY_NAME": "Company",
+            "STROEM__AUTH__PROVIDERS__COMPANY__ISSUER_URL": "http://127.0.0.1:9",  # nobody there
+            "STROEM__AUTH__PROVIDERS__COMPANY__CLIENT_ID": "stroem",
         }
         self.folder = folder
         self.house = House(folder, env)
@@ -96,6 +101,7 @@ class Stage:
         session[SESSION_KEY] = str(user.pk)
         session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        session[entrance.AT] = int(time.time())
         session.save()
         return {"name": settings.SESSION_COOKIE_NAME, "value": session.session_key, "url": self.url}
 

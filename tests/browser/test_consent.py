@@ -11,7 +11,7 @@ from tests.browser.stage import Stage
 
 
 def test_the_answer_of_a_person_reaches_the_program(stage: Stage, browser: Browser) -> None:
-    back = f"http://localhost:{stage.port}/healthz"  # another origin, where something answers
+    back = f"http://127.0.0.1:{stage.port}/healthz"  # another origin, where something answers
     context = browser.new_context(base_url=stage.url)
     context.add_cookies([stage.cookie(stage.olga)])
     page = context.new_page()

@@ -17,6 +17,7 @@ from tests.browser import (
     audit_scene,
     consent_scene,
     rights_scene,
+    signin_scene,
     state_scene,
     subscription_scene,
     trigger_scene,
@@ -90,6 +91,9 @@ def addresses(stage: Stage, job: Job) -> list[str]:
         consent_scene.request(stage),
         f"/admin/workspaces/{stage.site.name}/remove/",
         "/admin/password_change/",
+        "/admin/mfa/authenticator/",
+        "/admin/socialaccount/socialaccount/",
+        *signin_scene.PAGES,
     ]
 
 

@@ -198,3 +198,35 @@ def test_the_addresses_of_a_running_up_are_used_where_none_are_given(tmp_path: P
     environ = {"STROEM__DATA_DIR": str(tmp_path), "STROEM__BROKER__URL": "redis://mine"}
     config = load(environ)
     assert (config.db.url, config.broker.url) == ("postgresql://a/b", "redis://mine")
+
+
+PROVIDER = "issuer_url: https://id.example.org/, client_id: stroem"
+
+
+def test_an_identity_provider_is_read(tmp_path: Path) -> None:
+    text = "groups_claim: groups, groups: {a: b}, scopes: [openid, groups]"
+    environ = write(tmp_path, f"auth: {{providers: {{company: {{{PROVIDER}, {text}}}}}}}")
+    environ["STROEM__AUTH__PROVIDERS__COMPANY__CLIENT_SECRET"] = "a secret"
+    found = load(environ).auth.providers["company"]
+    assert (found.issuer_url, found.groups) == ("https://id.example.org", {"a": "b"})
+    assert found.scopes == ("openid", "groups") and not found.allow_sign_up
+    assert found.client_secret == "a secret" and "a secret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{client_id: x}", "auth.providers.company needs `issuer_url` and `client_id`"),
+        (f"{{{PROVIDER}, scopes: [email]}}", "needs `openid` among its `scopes`"),
+        (f"{{{PROVIDER}, admin_groups: [x]}}", "needs `groups_claim`"),
+        (f"{{{PROVIDER}, required_groups: [x]}}", "needs `groups_claim`"),
+        (f"{{{PROVIDER}, allow_signup: true}}", "did you mean 'allow_sign_up'?"),
+        (f"{{{PROVIDER}, provider_type: saml}}", "oidc"),
+        (f"{{{PROVIDER}, provider_type: internal}}", "has only a `display_name`"),
+        ("{issuer_url: id.example.org, client_id: x}", "must begin with http:// or https://"),
+    ],
+)
+def test_an_identity_provider_that_cannot_be_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    assert said in complaint(write(tmp_path, f"auth: {{providers: {{company: {text}}}}}"))

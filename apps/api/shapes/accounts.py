@@ -15,6 +15,12 @@ NAME = "Name is required"
 class LoginRequest(Asked):
     email = serializers.CharField(max_length=254)
     password = serializers.CharField(max_length=4096, trim_whitespace=False)
+    code = serializers.CharField(
+        max_length=20,
+        required=False,
+        allow_blank=True,
+        help_text="Of an authenticator app, or a recovery code, if the account has a second factor",
+    )
 
 
 class RefreshRequest(Asked):

@@ -33,6 +33,7 @@ from apps.api.shapes.accounts import (
 )
 from apps.api.shapes.base import ErrorShape, StatusShape, answer, answer_list, checked
 from apps.api.views.base import ApiView
+from apps.signin import passwords
 from engine.errors import NotFound
 
 COOKIE = "stroem_refresh"
@@ -54,7 +55,8 @@ class LoginView(ApiView):
     )
     def post(self, request: Request) -> Response:
         values = checked(LoginRequest, request)
-        user = services.check_sign_in(values["email"], values["password"], address_of(request))
+        code, place = values.get("code", ""), address_of(request)
+        user = passwords.sign_in(values["email"], values["password"], code, place)
         services.note_sign_in(user)
         return _signed_in(tokens.begin_chain(user, timezone.now()))
 

@@ -23,6 +23,7 @@ from rest_framework.response import Response
 from apps.api.shapes.accounts import ConfigShape
 from apps.api.shapes.base import answer
 from apps.api.views.base import ApiView
+from apps.signin.offered import named
 from engine import VERSION
 from engine.spec import json_schema
 
@@ -69,7 +70,9 @@ class ConfigView(ApiView):
             {
                 "auth_required": True,
                 "acl_enabled": True,
-                "oidc_providers": [],
+                "oidc_providers": [
+                    {"id": name, "display_name": one.title} for name, one in named().items()
+                ],
                 "has_internal_auth": True,
                 "version": VERSION,
             },

@@ -18,6 +18,7 @@ from django.contrib.auth import get_user
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.utils import timezone
 
+from apps.accounts import sessions
 from apps.jobs import ports
 from apps.jobs.log import search, tails
 from apps.jobs.log.archive import LogsAway
@@ -37,8 +38,10 @@ from apps.jobs.pages.hub import (
 from apps.workspaces.rights import insist, sight_of
 from engine.rights import NO_RIGHTS, Right, Rights
 
-CHECK_EVERY_S = 60.0
-KEEP_ALIVE_S = 15.0
+CHECK_EVERY_S = 20.0
+KEEP_ALIVE_S = (
+    10.0  # together half a minute: a stream ends within a minute of what ends its session
+)
 LINES_BEHIND = 5_000
 FOUND_AT_ONCE = 200
 ALL, SERVER, NO_LOG = "all", "server", "none"
@@ -287,6 +290,8 @@ def _may_still(ticket: Ticket) -> bool:
     """Whether the session is still valid and its user may still see what they are told."""
     request = HttpRequest()
     request.session = import_module(settings.SESSION_ENGINE).SessionStore(ticket.session_key)
+    if not sessions.holds(request.session):
+        return False
     request.user = get_user(request)
     needed = {Right.SEE, Right.LOGS} if ticket.with_errors else {Right.SEE}
     return admin.site.has_permission(request) and needed <= _rights(request, ticket.job)

@@ -120,6 +120,7 @@ def test_groups_give_and_take_rights_at_once(client: APIClient) -> None:
     assert client.put(path, {"groups": ["ops", "new"]}, format="json").json() == {"status": "ok"}
     assert client.get(path).json() == {"groups": ["new", "ops"]}
     assert client.get("/api/groups").json() == {"groups": ["new", "ops"]}
+    other.refresh_from_db()  # tokens of before are over
     assert client_of(other).get("/api/auth/me").json()["groups"] == ["new", "ops"]
     refused = client.put(path, {"groups": ["ops", "ä"]}, format="json")
     assert refused.status_code == 400

@@ -14,6 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.accounts.models import Role
+from apps.audit.models import Entry
 from apps.workspaces import services
 from apps.workspaces.libraries import listing, pins
 from apps.workspaces.models import Library, Revision, Workspace
@@ -344,6 +345,8 @@ def test_admins_refresh_it_by_button_address_and_command(
     out = StringIO()
     call_command("libraries", "refresh", "site", "common", stdout=out)
     assert fourth[:12] in out.getvalue() and "task all" in out.getvalue()
+    noted = Entry.objects.filter(act="library.refresh").order_by("pk")
+    assert [entry.via for entry in noted] == ["api", "page", "command"]
     locked = user(tmp_path, f"url: {repository}", lock_of(repository))
     assert errors(locked) == []
     assert client(Role.ADMIN).post(path).status_code == 409

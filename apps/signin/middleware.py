@@ -1,0 +1,84 @@
+"""Ends sessions that no longer hold where they began."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+
+from apps.signin.entrance import ENDED, SIGN_ON
+
+Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+RETRY_S = 5
+SILENT = "The identity provider that you signed in with does not answer; try again"
+
+
+class SignOnsHold:
+    """Only for sessions that began at a provider; costs others nothing."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        if self.is_async:
+            return self._later(request)
+        return _refusal(request) or self.get_response(request)
+
+    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+        has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
+        refused = await sync_to_async(_refusal)(request) if has_session else None
+        if refused is not None:
+            return refused
+        answer = self.get_response(request)
+        assert not isinstance(answer, HttpResponseBase)
+        return await answer
+
+
+def stream_holds(session: SessionBase) -> bool:
+    """Of a stream, which asks for itself: it makes no requests that would."""
+    pk = session.get(SIGN_ON)
+    if pk is None:
+        return True
+    from apps.signin.checks import STREAMS_ASK_EVERY, Standing, standing
+
+    user_id = int(session.get(SESSION_KEY, 0))
+    return standing(pk, user_id, ask_every=STREAMS_ASK_EVERY) is Standing.GOOD
+
+
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    """Before anybody asks who this is: a session that is over is then nobody's."""
+    pk = request.session.get(SIGN_ON)
+    if pk is None:
+        return None
+    from apps.signin.checks import Standing, standing
+
+    match standing(pk, int(request.session.get(SESSION_KEY, 0))):
+        case Standing.GOOD:
+            return None
+        case Standing.OVER:
+            request.session.flush()
+            request.session[ENDED] = True
+            return None
+        case Standing.UNKNOWN:
+            return _unknown(request)
+
+
+def _unknown(request: HttpRequest) -> HttpResponse:
+    answer: HttpResponse
+    if request.path.startswith("/api"):
+        told = {"error": SILENT, "code": "unavailable"}
+        answer = JsonResponse(told, status=503)
+    else:
+        answer = render(request, "signin/silent.html", {"said": SILENT}, status=503)
+    answer["Retry-After"] = str(RETRY_S)
+    return answer
