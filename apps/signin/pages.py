@@ -31,6 +31,7 @@ class Removable(SuperusersOnly):
 
 
 class FactorAdmin(Removable, generic.ModelAdmin[Authenticator]):
+    is_noted_by_service = True
     list_display = ("user", "what", "called", "made", "used")
     list_display_links = ("user", "what")
     when_empty = "None yet. People set them up under “Sign-in and security” in their menu."

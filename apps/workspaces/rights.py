@@ -177,14 +177,22 @@ class Sight:
         """The same, for rows that keep the name of the workspace and outlive it."""
         if self.is_everything:
             return Q()
-        views = self.views.items()
-        whole = [name for name, view in views if right in _everywhere(view)]
-        condition = Q(**{f"{workspace}__in": whole}) if whole else NOTHING
-        for name, view in views:
+        condition = self._whole_by_name(right, workspace)
+        for name, view in self.views.items():
             if right not in _everywhere(view) and (names := _allowed(view, right)):
                 condition |= Q(**{workspace: name, f"{task}__in": names})
+        return condition
+
+    def _whole_by_name(self, right: Right, workspace: str) -> Q:
+        """Also for workspaces that are gone, as far as grants and denials go by their names."""
+        views = self.views.items()
         given = _regex(r for r in self.rules if r.is_whole and not r.denies and right in r.rights)
         taken = _regex(r for r in self.rules if r.denies and r.rights & {right, Right.SEE})
+        if self._has_grant_on_all(right) and not taken:
+            others = [name for name, view in views if right not in _everywhere(view)]
+            return ~Q(**{f"{workspace}__in": others}) if others else Q()
+        whole = [name for name, view in views if right in _everywhere(view)]
+        condition = Q(**{f"{workspace}__in": whole}) if whole else NOTHING
         if given:
             gone = Q(**{f"{workspace}__regex": given}) & ~Q(
                 **{f"{workspace}__in": Workspace.objects.values("name")}

@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.http.response import HttpResponseBase
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 
-from apps.accounts.models import ApiToken, ConnectedAgent, Role, User, WorkspaceGrant
+from apps.accounts.models import (
+    ApiToken,
+    ConnectedAgent,
+    Role,
+    ServiceAccount,
+    User,
+    WorkspaceGrant,
+)
+from apps.accounts.people import add_service
 from apps.approvals.models import ApprovalRequest, Record
 from apps.approvals.transitions import record
 from apps.artifacts.state.keeping import Writer
+from apps.audit.models import Entry
 from apps.jobs.models import Step
 from apps.triggers.models import Trigger
 from apps.workflow_actions.models import JobAction
@@ -94,6 +105,9 @@ def names(tmp_path: Path) -> dict[str, str]:
     agent = ConnectedAgent.objects.create(
         user=root, grant="g", client_id="c", name="n", credential="", expires_at=job.created_at
     )
+    service = ServiceAccount.objects.get(pk=add_service("ci", ()).pk)
+    factor = Authenticator.objects.create(user=root, type="totp", data={})
+    linked = SocialAccount.objects.create(user=root, provider="corp", uid="u")
     for task in ("main", ""):
         for number in range(2):
             remember(row.pk, task, Change(number, {"n": number}), Writer("step"))
@@ -101,7 +115,8 @@ def names(tmp_path: Path) -> dict[str, str]:
 
     limit = WorkerLimit.objects.create(workers="x*", workspaces=["own"])
     rows = {
-        "accounts/user": root, "auth/group": group, "accounts/workspacegrant": grant,
+        "accounts/user": root, "accounts/serviceaccount": service, "mfa/authenticator": factor,
+        "socialaccount/socialaccount": linked, "audit/entry": Entry.objects.latest("pk"), "auth/group": group, "accounts/workspacegrant": grant,
         "accounts/apitoken": key, "accounts/connectedagent": agent, "fleet/workerlimit": limit,
         "workspaces/library": library, "workspaces/workspace": row, "workspaces/secret": secret, "jobs/job": job,
         "subscriptions/subscription": told, "triggers/trigger": Trigger.objects.get(),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db.models import Model
@@ -51,6 +53,8 @@ EDITS: dict[str, tuple[str | None, str | None, str | None]] = {
     ),
     "accounts.apitoken": ("api-key.add", None, "api-key.revoke"),
     "accounts.connectedagent": (None, None, "connected-agent.revoke"),
+    "mfa.authenticator": (None, None, "second-factor.remove"),
+    "socialaccount.socialaccount": (None, None, "social-account.delete"),
     "fleet.workerlimit": ("worker-limit.add", "worker-limit.change", "worker-limit.delete"),
     "workspaces.secret": ("secret.set", "secret.set", "secret.remove"),
     "subscriptions.subscription": (
@@ -100,6 +104,23 @@ PAGES = {
         ("approvals_decide", "approvals_withdraw", "approvals_delegate", "approvals_take_back"),
         DECIDES,
     ),
+    **dict.fromkeys(
+        (
+            "signin_with", "signin_second", "signin_callback", "signin_with_passkey_begin",
+            "signin_with_passkey", "signin",
+        ),
+        "session.begin",
+    ),
+    **dict.fromkeys(
+        ("signin_security", "signin_passkey_begin", "signin_forgotten_sent"), READS
+    ),
+    "signin_forgotten": "sends a mail to whom the account belongs",
+    "signin_reset": "user.password",
+    "signin_out": "session.end",
+    "signin_app": "second-factor.add",
+    "signin_passkey_add": "second-factor.add",
+    "signin_codes": "second-factor.renew",
+    "signin_remove": "second-factor.remove",
     "login": "session.begin",
     "device": "device.confirm",
     "logout": "session.end",
@@ -241,6 +262,11 @@ def rows_of(label: str, own: Any) -> tuple[Model | None, dict[str, Any], dict[st
             ends = datetime.now(UTC) + timedelta(days=1)
             values = {"grant": "g", "client_id": "c", "name": "bot", "expires_at": ends}
             return ConnectedAgent.objects.create(user=person, **values), {}, {}
+        case "mfa.authenticator":
+            return Authenticator.objects.create(user=person, type="totp", data={}), {}, {}
+        case "socialaccount.socialaccount":
+            values = {"user": person, "provider": "corp", "uid": "u"}
+            return SocialAccount.objects.create(**values), {}, {}
         case "fleet.workerlimit":
             limit = WorkerLimit.objects.create(workers="gpu-*", workspaces=["own"])
             return limit, {"workers": "cpu-*", "workspaces": "own"}, {"workspaces": "web"}

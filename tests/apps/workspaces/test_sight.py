@@ -169,6 +169,8 @@ def test_the_record_of_a_workspace_that_is_gone_stays_with_those_who_saw_it(user
         )  # fmt: skip
     seen = Record.objects.filter(sight_of(grant(user, "g*", Role.VIEWER)).named_tasks())
     assert [row.workspace for row in seen] == ["gone"]
+    everywhere = grant(User.objects.create_user("bob@example.org"), "*", Role.VIEWER)
+    assert Record.objects.filter(sight_of(everywhere).named_tasks()).count() == 2
     user = grant(user, "gone", Role.DENY)
     assert not Record.objects.filter(sight_of(user).named_tasks()).exists()
 
