@@ -146,13 +146,14 @@ def test_the_wheel_holds_the_client_and_nothing_of_the_server(tmp_path: Path) ->
     for name in ("yaml", "jinja2", "markupsafe", "cronsim", "text_unidecode", "re2"):
         (site / name).symlink_to(needed / name)
     run = [str(home / "bin" / "python"), "-I", "-c", "from stroem.program import main; main()"]
-    done = subprocess.run(
-        [*run, "validate", str(ROOT / "examples/hello")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "Valid: 2 actions, 1 task.\n", done
+    for example, words in (("hello", "2 actions, 1 task"), ("libraries", "2 actions, 2 tasks")):
+        done = subprocess.run(
+            [*run, "validate", str(ROOT / "examples" / example)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == f"Valid: {words}.\n", done
 
 
 def build(folder: Path) -> Path:
