@@ -107,7 +107,7 @@ TABLE: dict[tuple[str, str], Who] = {
     **model("auth/group", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
     **model("accounts/workspacegrant", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
     **model("accounts/apitoken", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
-    ("get", "admin/accounts/apitoken/<int:pk>/rotate/"): SUPERUSERS,
+    ("post", "admin/accounts/apitoken/<int:pk>/rotate/"): SUPERUSERS,
     **model("accounts/serviceaccount", SUPERUSERS, SUPERUSERS, SUPERUSERS, SUPERUSERS),
     **model("mfa/authenticator", SUPERUSERS, SUPERUSERS, NOBODY, SUPERUSERS),
     **model("socialaccount/socialaccount", SUPERUSERS, SUPERUSERS, NOBODY, SUPERUSERS),
