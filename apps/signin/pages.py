@@ -11,9 +11,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from apps.accounts.admin import SuperusersOnly
 from apps.accounts.models import User
 from apps.adminkit import generic
+from apps.adminkit.generic import SuperusersOnly
 from apps.adminkit.templatetags.adminkit import moment
 from apps.signin import factors
 from apps.signin.offered import named
