@@ -166,16 +166,14 @@ class GitAuth:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a workspace or a library comes from: a folder, or a git repository."""
+class Origin:
+    """Where a library may lie: in a folder, or in a git repository."""
 
     needs: ClassVar[str] = ".type is missing: one of folder, git"
     type: Literal["folder", "git"]
     path: Path | None = None
     url: str | None = None
-    ref: str = "main"
-    poll_interval_s: Annotated[float, Key("poll_interval_secs"), number(at_least=1)] = 60.0
-    # a name under git_auth; credentials written in place are named `workspaces.NAME.auth`
+    # a name under git_auth; credentials written in place are named by their place
     auth: Annotated[str | None, _credential] = None
 
     def find_objection(self) -> str | None:
@@ -184,6 +182,14 @@ class Source:
         if self.type == "git" and self.url is None:
             return "of type git needs `url`"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Origin):
+    """Where a workspace comes from."""
+
+    ref: str = "main"
+    poll_interval_s: Annotated[float, Key("poll_interval_secs"), number(at_least=1)] = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +484,7 @@ class Config:
     db: Database = Database()
     broker: Broker = Broker()
     workspaces: Annotated[Mapping[str, Source], _named(Source)] = field(default_factory=dict)
-    libraries: Annotated[Mapping[str, Source], _named(Source)] = field(default_factory=dict)
+    libraries: Annotated[Mapping[str, Origin], _named(Origin)] = field(default_factory=dict)
     git_auth: Annotated[Mapping[str, GitAuth], _named(GitAuth)] = field(default_factory=dict)
     worker_token: Annotated[str | None, token] = field(default=None, repr=False)
     auth: Auth = Auth()

@@ -104,6 +104,10 @@ def test_the_worker_s_settings_are_left_to_the_worker() -> None:
     [
         ("brokr: {url: redis://h}", "server.yaml:1:1: unknown key 'brokr'; did you mean 'broker'?"),
         ("db:\n  uri: x", "server.yaml:2:3: unknown key 'db.uri'; did you mean 'url'?"),
+        (
+            "libraries: {a: {type: folder, path: /x, ref: v2}}",
+            "server.yaml:1:41: unknown key 'libraries.a.ref'; expected one of type, path, url, auth",
+        ),
         ("worker_token: short", "worker_token must be at least 32 characters"),
         ("auth: {jwt_secret: short}", "jwt_secret must be at least 32 characters"),
         ("recovery: {heartbeat_timeout_secs: 9}", "heartbeat_timeout_secs must be at least 10"),
