@@ -8,6 +8,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 
@@ -36,7 +37,7 @@ class SignOnsHold:
 
     async def _later(self, request: HttpRequest) -> HttpResponseBase:
         has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
-        refused = await sync_to_async(_refusal)(request) if has_session else None
+        refused = await sync_to_async(_apart)(request) if has_session else None
         if refused is not None:
             return refused
         answer = self.get_response(request)
@@ -53,6 +54,14 @@ def stream_holds(session: SessionBase) -> bool:
 
     user_id = int(session.get(SESSION_KEY, 0))
     return standing(pk, user_id, ask_every=STREAMS_ASK_EVERY) is Standing.GOOD
+
+
+def _apart(request: HttpRequest) -> HttpResponse | None:
+    """For streams: none of them may hold a connection."""
+    try:
+        return _refusal(request)
+    finally:
+        connection.close()
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -86,7 +87,7 @@ class Browser:
 
 def fields(page: str) -> dict[str, str]:
     return {
-        name: found[1]
+        name: unescape(found[1])
         for tag in re.findall(r'<input type="hidden"[^>]*>', page)
         if (found := re.search(r'value="([^"]*)"', tag))
         and (name := (re.search(r'name="([^"]*)"', tag) or ["", ""])[1])
