@@ -189,7 +189,6 @@ class WorkspaceGrantAdmin(SuperusersOnly, generic.ModelAdmin[WorkspaceGrant]):
     list_filter = ("role",)
     list_select_related = ("user", "group")
     search_fields = ("pattern", "user__email", "group__name")
-    autocomplete_fields = ("user", "group")
 
     @admin.display(description="rights")
     def chosen(self, row: WorkspaceGrant) -> str:

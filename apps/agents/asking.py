@@ -54,7 +54,7 @@ def ask(advance: Advance, row: Conversation, base: str, fence: int, call: Call) 
     job, node = advance.job, advance.plan.nodes[base]
     masks = contexts.masks_of(job, abroad.masks_of(node))
     arguments = conversations.arguments_of(call)
-    tool = tools_of(node.action, abroad.revision_of(node, job.revision_id), row.offers).get(
+    tool = tools_of(node.action, node.revision_of_action(job.revision_id), row.offers).get(
         call.tool
     )
     about, summary, message = _told(call, redact(arguments, masks))

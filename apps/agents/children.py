@@ -12,7 +12,7 @@ from apps.agents import parking, transitions
 from apps.agents.models import Call, Conversation
 from apps.agents.toolbox import Tool
 from apps.jobs.database.sql import retried
-from apps.jobs.flow import abroad, blueprints, contexts, starting
+from apps.jobs.flow import blueprints, contexts, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import redact
@@ -55,7 +55,7 @@ def start(job: Job, row: Conversation, tool: Tool, call: Call, arguments: Any) -
     )
     with transaction.atomic():
         node = blueprints.load(job.blueprint_id).nodes[row.step_name.partition("[")[0]]
-        revision = Revision.objects.get(id=abroad.revision_of(node, job.revision_id))
+        revision = Revision.objects.get(id=node.revision_of_action(job.revision_id))
         hidden = contexts.masks_of(job) if node.abroad is not None else ()
         child = starting.start_at(
             revision, tool.task, arguments, origin, priority=job.priority, hidden=hidden

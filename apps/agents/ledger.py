@@ -19,7 +19,7 @@ from apps.agents.parking import Parked as Parked
 from apps.agents.spending import spent_today as spent_today
 from apps.agents.toolbox import tools_of
 from apps.jobs.database.sql import retried, storable
-from apps.jobs.flow import abroad, blueprints
+from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.redaction import redact, redact_and_seal, seal_with
 from apps.jobs.models import Job
@@ -221,7 +221,7 @@ def _action(claim: Claim) -> Action:
 def _revision(claim: Claim) -> int:
     """Of the workspace that the action belongs to."""
     node = blueprints.load(claim.blueprint_id).nodes[claim.base]
-    return abroad.revision_of(node, claim.revision_id)
+    return node.revision_of_action(claim.revision_id)
 
 
 def _specs(claim: Claim, row: Conversation) -> tuple[ToolSpec, ...]:

@@ -47,6 +47,10 @@ class Node:
     def kind(self) -> str:
         return self.action.type
 
+    def revision_of_action(self, own: int) -> int:
+        """The revision that defines the action, its tools and the tasks that it calls."""
+        return own if self.abroad is None else self.abroad.revision_id
+
     @property
     def runner(self) -> str:
         return self.action.runner if self.action.type == "script" else "none"

@@ -21,8 +21,8 @@ from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.libraries import pins
-from apps.workspaces.libraries.attaching import pinned
-from apps.workspaces.models import Blob, Connection, Revision, Secret, Workspace
+from apps.workspaces.libraries.attaching import Attached, pinned
+from apps.workspaces.models import Blob, Connection, Library, Revision, Secret, Workspace
 from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
@@ -161,7 +161,9 @@ def refresh(workspace: Workspace) -> Workspace:
     from apps.workspaces.loading import load  # most commands read no files
 
     try:
-        attached = pins.attach(workspace, _read(workspace), _limits())
+        read = _read(workspace)
+        needs = _may_name_libraries(workspace, read)
+        attached = pins.attach(workspace, read, _limits()) if needs else Attached(read)
     except SourceError as error:
         return _note(workspace, [_source_problem(workspace, error)], None)
     tree = attached.tree
@@ -181,10 +183,18 @@ def refresh(workspace: Workspace) -> Workspace:
         problems += unknown_approvers(loaded.workspace)
     problems += exports.doubts(workspace, loaded.workspace)
     problems += ports.doubts(workspace, loaded.workspace)
-    return _note(
-        workspace,
-        problems,
-        _freeze(workspace, tree, _settled(workspace, pinned(loaded.workspace, attached))),
+    definition = pinned(loaded.workspace, attached) if needs else loaded.workspace
+    return _note(workspace, problems, _freeze(workspace, tree, _settled(workspace, definition)))
+
+
+def _may_name_libraries(workspace: Workspace, tree: Tree) -> bool:
+    """Or holds files where those of libraries belong, or has named some before."""
+    names = (*tree.links, *(file.path for file in tree.files))
+    is_named = any(b"libraries" in file.content for file in tree.files)
+    return (
+        is_named
+        or any("libraries" in name for name in names)
+        or Library.objects.filter(workspace=workspace).exists()
     )
 
 

@@ -78,7 +78,7 @@ def read_task(name: str, entry: Entry, place: Place, folder: str | None) -> Task
         ),
         mcp=entry.flag("mcp"),
         state=_read_state(entry),
-        access=read_access(entry),
+        access=read_access(entry) if entry.get("access") else {},
         place=place,
     )
     return reading

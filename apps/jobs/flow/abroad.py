@@ -71,11 +71,6 @@ def secrets_of_action(job: Job, node: Node) -> dict[str, Any]:
     return secrets_of(node.abroad.revision_id) if admit(job.workspace.name, node) else {}
 
 
-def revision_of(node: Node, own: int) -> int:
-    """The revision that defines the step's action, its tools and the tasks that it calls."""
-    return node.abroad.revision_id if node.abroad is not None else own
-
-
 def of_owner(dispatch: Dispatch, node: Node, *, with_secrets: bool) -> Dispatch:
     """What the owner's part of a step that runs on the server sees: the input, never what else the
     caller's job knows."""

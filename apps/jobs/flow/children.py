@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
-from apps.jobs.flow import abroad, blueprints, cancellation, starting
+from apps.jobs.flow import blueprints, cancellation, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.redaction import blanked, redact
@@ -59,7 +59,7 @@ def start_child(dispatch: Dispatch) -> None:
         depth=depth,
         scheduled_at=dispatch.job.scheduled_at,
     )
-    revision = Revision.objects.get(id=abroad.revision_of(node, dispatch.job.revision_id))
+    revision = Revision.objects.get(id=node.revision_of_action(dispatch.job.revision_id))
     try:
         child = starting.start_at(
             revision,
@@ -78,7 +78,7 @@ def start_child(dispatch: Dispatch) -> None:
 
 
 def _blanked_input(dispatch: Dispatch, task_name: str) -> dict[str, Any]:
-    revision_id = abroad.revision_of(dispatch.node, dispatch.job.revision_id)
+    revision_id = dispatch.node.revision_of_action(dispatch.job.revision_id)
     task = definition_of(revision_id).tasks.get(task_name)
     return blanked(dict(dispatch.values), secret_fields(task.input) if task else ())
 

@@ -98,7 +98,8 @@ def write(birth: Birth) -> tuple[Job, list[Candidate]]:
     job.save(force_insert=True)
     ids = dict(zip(plan.nodes, found, strict=True))
     rows.insert_steps(job.id, _steps(job, plan, ids))
-    rows.note_loans(job.id, abroad.told(plan))
+    if plan.strangers:
+        rows.note_loans(job.id, abroad.told(plan))
     return job, [
         Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
         for name, node in plan.nodes.items()
@@ -119,7 +120,8 @@ def write_all(births: Sequence[Birth]) -> tuple[list[Job], list[list[int]]]:
     rows.insert_jobs(jobs)
     rows.insert_steps_of_many(steps)
     for job, birth in zip(jobs, births, strict=True):
-        rows.note_loans(job.id, abroad.told(birth.plan))
+        if birth.plan.strangers:
+            rows.note_loans(job.id, abroad.told(birth.plan))
     return jobs, roots
 
 

@@ -19,7 +19,7 @@ from django.db import IntegrityError, connection, transaction
 from apps.audit.services import note
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import abroad, blueprints, creation
+from apps.jobs.flow import blueprints, creation
 from apps.jobs.flow.advance import Advance
 from apps.jobs.flow.creation import Birth, Origin
 from apps.jobs.flow.redaction import blanked, redact, seal_with
@@ -306,7 +306,7 @@ def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
     this installation does not have. Starting a job that cannot finish is worse than refusing it."""
     below: dict[int, list[str]] = {}
     for name, node in plan.nodes.items():
-        home = abroad.revision_of(node, revision_id)
+        home = node.revision_of_action(revision_id)
         if node.action.type == "agent":
             lack = _lack_of(node.action, definition_of(home))
             if lack:

@@ -301,5 +301,4 @@ def flow_name_of(step_id: int | None) -> str:
 
 def note_loans(job_id: UUID, loans: Sequence[str]) -> None:
     """Record which actions of other workspaces a new job uses."""
-    if loans:
-        fetch(NOTE_LOAN, (job_id, list(loans)))
+    fetch(NOTE_LOAN, (job_id, list(loans)))
