@@ -20,8 +20,6 @@ from apps.workspaces import connections, exports, ports, snapshots, task_lists
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
-from apps.workspaces.libraries import pins
-from apps.workspaces.libraries.attaching import Attached, pinned
 from apps.workspaces.models import Blob, Connection, Library, Revision, Secret, Workspace
 from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal, seal_bytes
@@ -158,7 +156,10 @@ def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -
 def refresh(workspace: Workspace) -> Workspace:
     """Read the source again. A new state without errors becomes the current revision. If it has
     errors, `problems` lists them and the last good revision stays current."""
-    from apps.workspaces.loading import load  # most commands read no files
+    # most commands read no files
+    from apps.workspaces.libraries import pins
+    from apps.workspaces.libraries.attaching import Attached, pinned
+    from apps.workspaces.loading import load
 
     try:
         read = _read(workspace)

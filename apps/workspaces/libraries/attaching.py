@@ -11,8 +11,6 @@ from apps.workspaces.libraries import lock
 from apps.workspaces.libraries.fetching import fetch, pin_of
 from apps.workspaces.libraries.lock import Pin
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
-from engine.spec import parser as spec
-from engine.spec import reader
 from engine.spec.draft import Node
 from engine.spec.entry import Entry
 from engine.spec.libraries import FOLDER, NAME, read_library
@@ -61,9 +59,11 @@ def attach(tree: Tree, find: Find, limits: Limits = Limits()) -> Attached:  # no
 
 def libraries_of(tree: Tree) -> dict[str, Library]:
     """Those that the workflow files name; what is wrong with them is reported when all is read."""
+    from engine.spec import parser, reader  # most commands read no files
+
     contents = {file.path: file.content for file in tree.files}
     found: dict[str, Library] = {}
-    for path in spec.select(contents):
+    for path in parser.select(contents):
         if b"libraries" not in contents[path]:
             continue
         root = reader.read(path, contents[path]).root
@@ -91,7 +91,9 @@ def _readable(name: str, node: Node, place: Place) -> Library | None:
 
 def lock_path(tree: Tree) -> str:
     """Where its lock file is, or would be."""
-    inside = f"{spec.ROOT}/"
+    from engine.spec.parser import ROOT
+
+    inside = f"{ROOT}/"
     return (inside if any(file.path.startswith(inside) for file in tree.files) else "") + lock.NAME
 
 

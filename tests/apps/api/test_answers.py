@@ -102,9 +102,10 @@ def test_keys_are_made_listed_used_and_revoked() -> None:
     made = client.post(
         "/api/auth/api-keys", {"name": "ci", "expires_in_days": 7}, format="json"
     ).json()
-    assert set(made) == {"key", "name", "prefix", "expires_at"}
+    ours = {"name", "prefix", "expires_at", "previous_until", "scopes", "workspaces"}
+    assert set(made) == {*ours, "key"}
     (listed,) = client.get("/api/auth/api-keys").json()
-    assert set(listed) == {"prefix", "name", "created_at", "expires_at", "last_used_at"}
+    assert set(listed) == {*ours, "created_at", "last_used_at"}
     assert made["key"] not in str(listed)
     program = APIClient()
     program.credentials(HTTP_AUTHORIZATION=f"Bearer {made['key']}")
@@ -456,6 +457,9 @@ def test_a_job_is_shown_with_its_steps_in_the_order_of_the_flow(
     assert (also["error_message"], also["status"]) == ("Exit code: 1\nStderr: no", "failed")
     assert (loud["depends_on"], loud["when_condition"]) == (["say"], "{{ input.times }}")
     assert set(say) == {
+        "action_workspace",
+        "action_revision",
+        "action_with_secrets",
         "step_name", "action_name", "action_type", "action_image", "runner", "input", "output", "status", "worker_id",
         "started_at", "completed_at", "suspended_at", "error_message", "when_condition", "for_each_expr", "loop_source",
         "loop_index", "loop_total", "depends_on", "retry_attempt", "max_retries", "retry_history", "retry_at", "attempts",
@@ -627,11 +631,11 @@ def test_workers_are_listed_and_shown_with_their_steps(shop: Any, operator: APIC
 @pytest.mark.parametrize(
     ("path", "queries"),
     [
-        ("/api/jobs", 5),
-        ("/api/workspaces", 3),
-        ("/api/tasks", 3),
+        ("/api/jobs", 6),
+        ("/api/workspaces", 5),
+        ("/api/tasks", 4),
         ("/api/workers", 3),
-        ("/api/stats", 3),
+        ("/api/stats", 4),
     ],
 )
 def test_a_list_costs_the_same_however_long_it_is(
@@ -659,7 +663,7 @@ def test_a_job_costs_the_same_however_many_steps_it_has(
         job = start(workspace(tmp_path, f"tasks:\n  main:\n    flow:\n{steps}", f"ws{count}"))
         Hand().work({f"s{n}": failed() for n in range(count)})
         client.get(f"/api/jobs/{job.pk}")
-        with django_assert_num_queries(10):  # two of them begin and end a transaction
+        with django_assert_num_queries(11):  # two of them begin and end a transaction
             assert len(client.get(f"/api/jobs/{job.pk}").json()["steps"]) == count
 
 

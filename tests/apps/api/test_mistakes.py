@@ -59,11 +59,11 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("post", f"{ASKED}/approve", {"approved": True}, 400, "input 'window' is required"),
     ("post", f"{ASKED}/approve", {"approved": False, "reason": "no"}, 400, "Unknown key 'reason'; expected one of: approved, input, rejection_reason, shown"),
     ("post", "jobs/{open}/steps/one/approve", {"approved": True}, 409, "Step 'one' is not an approval or agent step (type: script)"),
-    ("post", f"{ASKED}/delegate", {"to": "nobody@example.org"}, 400, "nobody with the e-mail nobody@example.org can see this workspace"),
+    ("post", f"{ASKED}/delegate", {"to": "nobody@example.org"}, 400, "nobody with the e-mail nobody@example.org can see this task"),
     ("put", SECRET, {"values": "long enough"}, 400, 'the body must be {"value": ...}'),
     ("post", "auth/api-keys", {"expires_in_days": 3}, 400, "Name is required"),
     ("post", "auth/api-keys", {"name": "ci", "expires_in_days": -1}, 400, "expires_in_days must be positive"),
-    ("post", "auth/login", {"user": "me"}, 400, "Unknown key 'user'; expected one of: email, password"),
+    ("post", "auth/login", {"user": "me"}, 400, "Unknown key 'user'; expected one of: email, password, code"),
     ("get", "workers/42", None, 400, "Invalid worker ID"),
 ]  # fmt: skip
 
