@@ -35,7 +35,10 @@ def fetch(
 
 
 def folder_of(library: Library, root: Path | None) -> Path:
-    path = Path(library.path).expanduser()
+    try:
+        path = Path(library.path).expanduser()
+    except RuntimeError:
+        raise SourceError(f"'{library.path[:100]}' names no home folder of this host") from None
     if not path.is_absolute():
         if root is None:
             raise SourceError("a relative path needs a workspace in a folder; give its `url`")

@@ -250,6 +250,13 @@ def test_files_of_a_workspace_send_the_server_nowhere_that_the_operator_does_not
     assert "no entry of `libraries` in the server's settings allows it" in message
 
 
+def test_a_home_that_nobody_has_is_one_clear_error(tmp_path: Path) -> None:
+    (message,) = errors(user(tmp_path, "path: ~nobody-of-this-name/x"))
+    assert message == (
+        "Library 'common': '~nobody-of-this-name/x' names no home folder of this host"
+    )
+
+
 def test_an_unreachable_library_is_one_clear_error(tmp_path: Path) -> None:
     (message,) = errors(user(tmp_path, f"url: {tmp_path}/repositories/missing"))
     assert message.startswith("Library 'common': ")
