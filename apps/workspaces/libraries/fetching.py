@@ -37,13 +37,14 @@ def fetch(
 def folder_of(library: Library, root: Path | None) -> Path:
     try:
         path = Path(library.path).expanduser()
+        if not path.is_absolute():
+            if root is None:
+                raise SourceError("a relative path needs a workspace in a folder; give its `url`")
+            path = root / path
+        return path.resolve()
     except RuntimeError:
-        raise SourceError(f"'{library.path[:100]}' names no home folder of this host") from None
-    if not path.is_absolute():
-        if root is None:
-            raise SourceError("a relative path needs a workspace in a folder; give its `url`")
-        path = root / path
-    return path.resolve()
+        told = "leads nowhere: a home that nobody has, or a loop"
+        raise SourceError(f"'{library.path[:100]}' {told}") from None
 
 
 def check(tree: Tree, pin: Pin) -> None:

@@ -267,11 +267,12 @@ def test_an_address_allows_what_lies_below_it(above: str, url: str, is_covered: 
     assert pins._covers(above, url) is is_covered
 
 
-def test_a_home_that_nobody_has_is_one_clear_error(tmp_path: Path) -> None:
-    (message,) = errors(user(tmp_path, "path: ~nobody-of-this-name/x"))
-    assert message == (
-        "Library 'common': '~nobody-of-this-name/x' names no home folder of this host"
-    )
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "loop/x"])
+def test_a_path_that_leads_nowhere_is_one_clear_error(tmp_path: Path, path: str) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "loop").symlink_to("loop")
+    (message,) = errors(user(tmp_path, f"path: {path}"))
+    assert message == f"Library 'common': '{path}' leads nowhere: a home that nobody has, or a loop"
 
 
 def test_an_unreachable_library_is_one_clear_error(tmp_path: Path) -> None:
