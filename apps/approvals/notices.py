@@ -79,7 +79,7 @@ def _message(notice: Notice, user: User) -> EmailMessage:
     lines = [
         f"{opening}: {where}.",
         "",
-        request.message,
+        request.message if rights.may_read(user, request) else rights.NO_INPUTS,
         "",
         *_facts(request.deadline_at, request.min_approvals),
         f"Decide here: {make_link(request, user)}",
