@@ -39,7 +39,7 @@ MEANINGS: Mapping[Right, str] = {
     Right.LOGS: "see logs, and what quotes them: errors",
     Right.RUN: "start, cancel and restart jobs, fire and pause triggers",
     Right.APPROVE: "decide approvals that name nobody",
-    Right.SECRETS: "store and remove secrets",
+    Right.SECRETS: "store and remove secrets and connections",
     Right.MANAGE: "read the source again, subscriptions, removing state",
 }
 EVERYTHING = "*"
