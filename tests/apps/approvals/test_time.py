@@ -17,6 +17,7 @@ from apps.conductor import services as conductor
 from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job, Step
 from apps.jobs.services import cancel_job, start_job
+from apps.workspaces.rights import NO_INPUTS
 from engine.errors import Conflict
 from tests.apps.approvals.gates import (
     approve,
@@ -254,7 +255,7 @@ def test_mail_shows_no_inputs_to_those_who_may_not_see_them(tmp_path: Path, sett
         pass
     bodies = {message.to[0]: message.body for message in mail.outbox}
     assert "Deploy 1.2?" not in bodies[taker.email] and "/approvals/link/" in bodies[taker.email]
-    assert rights.NO_INPUTS in bodies[taker.email]
+    assert NO_INPUTS in bodies[taker.email]
 
 
 def test_mail_that_could_not_be_sent_is_tried_again_later(tmp_path: Path, settings: Any) -> None:
