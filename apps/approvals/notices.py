@@ -20,6 +20,7 @@ from apps.approvals import rights
 from apps.approvals.links import make_link
 from apps.approvals.models import Notice
 from apps.jobs.database.sql import fetch
+from apps.workspaces.rights import NO_INPUTS
 
 log = logging.getLogger("stroem.approvals")
 A_ROUND = 5  # notices
@@ -79,7 +80,7 @@ def _message(notice: Notice, user: User) -> EmailMessage:
     lines = [
         f"{opening}: {where}.",
         "",
-        request.message,
+        request.message if rights.may_read(user, request) else NO_INPUTS,
         "",
         *_facts(request.deadline_at, request.min_approvals),
         f"Decide here: {make_link(request, user)}",

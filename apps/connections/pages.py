@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST
 from apps.accounts.grants import signed_in
 from apps.adminkit.typed_forms import TypedForm
 from apps.connections import checks
+from apps.jobs import veils
 from apps.jobs.models import Job
 from apps.jobs.pages.job import job_url
 from apps.jobs.pages.standing import with_standing
@@ -115,7 +116,8 @@ def connection(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
         if _save(request, row, one, form):
             return redirect(address(row.name, name))
     of_checks = _of_checks(request, row, name)
-    recent = list(with_standing(checks.checks_of(row, name))[:RECENT])
+    found = with_standing(checks.checks_of(row, name))[:RECENT]
+    recent = [veils.job(job, of_checks) for job in found]
     context = {
         **admin.site.each_context(request),
         "title": name,

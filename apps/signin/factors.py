@@ -18,7 +18,7 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from apps.accounts import sign_ins
-from apps.accounts.errors import SignInRefused
+from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
 from apps.accounts.throttles import count, spend, throttle_key
 from apps.audit.services import note
@@ -39,8 +39,12 @@ def check_code(user: User, code: str) -> str:
     SignInRefused, and TooMany: guesses at codes of one account are few, right or wrong."""
     code = "".join(code.split()).replace("-", "")[:LONGEST_CODE]
     account = str(user.pk)
-    spend(throttle_key("code", account), limit=CODES_A_MINUTE, window_s=WINDOW_S)
-    spend(throttle_key("code-day", account), limit=CODES_A_DAY, window_s=DAY_S)
+    try:
+        spend(throttle_key("code", account), limit=CODES_A_MINUTE, window_s=WINDOW_S)
+        spend(throttle_key("code-day", account), limit=CODES_A_DAY, window_s=DAY_S)
+    except TooMany:
+        sign_ins.note_throttled(user.email, "code", account)
+        raise
     if code.isascii() and code.isdigit():
         for row in Authenticator.objects.filter(user=user):
             if row.type == TYPES.TOTP and _is_code(row, code):

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from apps.audit.services import changes_of, note
 from apps.workspaces import secrets
-from apps.workspaces.merging import fitted, held, listed
+from apps.workspaces.merging import NOTHING_HELD, fitted, held, listed
 from apps.workspaces.models import Connection, Workspace
 from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal
@@ -133,19 +133,27 @@ def store(
         Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk).first()
         row = Connection.objects.filter(workspace=workspace, name=name).first()
         _refuse_older(row, version)
-        known = held(row.sealed) if row else None
-        before = known.values if known else {}
+        known = held(row.sealed) if row else NOTHING_HELD
+        before = known.values
         values = check_values(properties, _completed(given, before, properties, adds=adds))
+        earlier = definition.connection_types.get(row.type, {}) if row else {}
         row = row or Connection(workspace=workspace, name=name, version=0)
-        hidden = [key for key in values if properties[key].get("secret")]
+        stay = {key for key in known.secret if values.get(key) == before.get(key)}
+        hidden = [key for key in values if properties[key].get("secret") or key in stay]
         row.type, row.updated_by, row.version = kind, by, row.version + 1
         row.sealed = seal({"values": values, "secret": hidden})
         row.save()
         _renote(workspace, definition)
-        told = changes_of(before, values, secret={*hidden, *(known.secret if known else ())})
+        secret = known.secret | _secret_in(earlier, properties)
+        told = changes_of(before, values, secret=secret)
         note("connection.set", name, by=by, workspace=workspace.name, changes=told)
     secrets.forget(workspace.pk)
     return row
+
+
+def _secret_in(*types: Properties) -> set[str]:
+    """Also of what is not stored any more: the log tells what was there before."""
+    return {key for each in types for key, field in each.items() if field.get("secret")}
 
 
 def kind_of(workspace: Workspace, name: str) -> str:

@@ -46,6 +46,9 @@ class Held:
     secret: frozenset[str]
 
 
+NOTHING_HELD = Held({}, frozenset())
+
+
 def held(sealed: bytes | memoryview) -> Held:
     content = unseal(sealed)
     return Held(content["values"], frozenset(content["secret"]))

@@ -111,11 +111,6 @@ def test_the_server_is_set_up_otherwise_with_it(
     assert found[row["django"]] != without.get(row["django"])
 
 
-@pytest.mark.parametrize("row", rows("doctor"))
-def test_doctor_says_that_it_has_none(row: dict[str, Any]) -> None:
-    assert f'"{row["doctor"]}"' in (ROOT / "console" / "health.py").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("row", rows("test"))
 def test_its_own_test_is_there(row: dict[str, Any]) -> None:
     file, _, name = row["test"].partition("::")

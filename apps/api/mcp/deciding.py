@@ -27,7 +27,9 @@ def may_decide(user: User) -> bool:
 def list_approvals(user: User, given: Arguments) -> Any:
     rows = rights.waiting_for(user).select_related("workspace").order_by("created_at", "id")
     found = list(rows[: MOST + 1])
-    shown: dict[str, Any] = {"approvals": [_described(row) for row in found[:MOST]]}
+    shown: dict[str, Any] = {
+        "approvals": [_described(rights.veiled(user, row)) for row in found[:MOST]]
+    }
     if len(found) > MOST:
         shown["more"] = f"only the oldest {MOST} are listed"
     return shown

@@ -25,6 +25,7 @@ from apps.api.shapes.connections import (
 )
 from apps.api.views.base import ApiView
 from apps.connections import checks
+from apps.jobs import veils
 from apps.workspaces import connections
 from apps.workspaces.models import Workspace
 from apps.workspaces.rights import insist, sight_of
@@ -43,7 +44,7 @@ class ConnectionsView(ApiView):
     def get(self, request: Request, workspace: str) -> Response:
         row = scope.whole(request.user, workspace)
         definition = _definition(row)
-        return answer_list(ConnectionShape, _rows(row, definition))
+        return answer_list(ConnectionShape, _rows(request, row, definition))
 
 
 class ConnectionTypesView(ApiView):
@@ -71,7 +72,7 @@ class ConnectionView(ApiView):
     def get(self, request: Request, workspace: str, name: str) -> Response:
         row = scope.whole(request.user, workspace)
         shows = Right.SECRETS in sight_of(request.user).on(workspace)
-        for found in _rows(row, _definition(row), shows=shows):
+        for found in _rows(request, row, _definition(row), shows=shows):
             if found.one.name == name:
                 return answer(ConnectionDetailShape, found)
         raise NotFound("Connection not found")
@@ -116,8 +117,12 @@ def _definition(row: Workspace) -> Definition:
     return definition_of(row.current_id) if row.current_id else Definition()
 
 
-def _rows(row: Workspace, definition: Definition, *, shows: bool = False) -> list[ConnectionRow]:
+def _rows(
+    request: Request, row: Workspace, definition: Definition, *, shows: bool = False
+) -> list[ConnectionRow]:
     uses, last = uses_of(definition), checks.last_checks([row])
+    for job in last.values():
+        veils.job(job, sight_of(request.user).on(row.name, job.task_name))
     return [
         ConnectionRow(
             one,

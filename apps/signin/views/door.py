@@ -17,6 +17,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST
 from unfold.forms import AuthenticationForm
 
+from apps.accounts import sign_ins
 from apps.accounts.backends import ASKS_FOR_SECOND
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
@@ -51,6 +52,11 @@ class SignIn(LoginView):
             return redirect("signin_second")
         entrance.enter(self.request, user, "password")
         return redirect(entrance.next_of(self.request))
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        if (user := form.get_user()) is not None:  # the password was right
+            sign_ins.note_refused(user.email, NO_PAGES)
+        return super().form_invalid(form)
 
     def get_context_data(self, **more: Any) -> dict[str, Any]:
         return {
@@ -120,6 +126,7 @@ def passkey(request: HttpRequest) -> HttpResponse:
         _spend(request)
         user = factors.owner_of_passkey(request.POST.get("credential", ""))
         if not user.is_staff:
+            sign_ins.note_refused(user.email, NO_PAGES)
             raise SignInRefused(NO_PAGES)
     except TooMany as error:
         return _told(str(error), 429, error.retry_after_s)

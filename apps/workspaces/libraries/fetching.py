@@ -35,12 +35,16 @@ def fetch(
 
 
 def folder_of(library: Library, root: Path | None) -> Path:
-    path = Path(library.path).expanduser()
-    if not path.is_absolute():
-        if root is None:
-            raise SourceError("a relative path needs a workspace in a folder; give its `url`")
-        path = root / path
-    return path.resolve()
+    try:
+        path = Path(library.path).expanduser()
+        if not path.is_absolute():
+            if root is None:
+                raise SourceError("a relative path needs a workspace in a folder; give its `url`")
+            path = root / path
+        return path.resolve()
+    except RuntimeError:
+        told = "leads nowhere: a home that nobody has, or a loop"
+        raise SourceError(f"'{library.path[:100]}' {told}") from None
 
 
 def check(tree: Tree, pin: Pin) -> None:

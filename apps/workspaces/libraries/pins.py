@@ -139,8 +139,10 @@ def allowed(library: Definition, root: Path | None) -> Credential | None:
 
 
 def _covers(allowed: str, url: str) -> bool:
-    strays = ".." in unquote(url) or "\\" in url or "%" in url or "@" in url.partition("://")[2]
-    return url == allowed or (allowed.endswith("/") and url.startswith(allowed) and not strays)
+    if url == allowed or not (allowed.endswith("/") and url.startswith(allowed)):
+        return url == allowed
+    rest = url.removeprefix(allowed)
+    return ".." not in unquote(rest) and not any(letter in rest for letter in "\\%@")
 
 
 def refresh(workspace: Workspace, names: Collection[str], by: str) -> list[str]:

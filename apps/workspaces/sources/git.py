@@ -97,7 +97,7 @@ def read_git(source: GitSource, limits: Limits = Limits()) -> Tree:  # noqa: B00
     url = check_url(source.url, is_local=source.is_local)
     ref = check_ref(source.ref) if source.ref else ""
     with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
-        git = Git(Path(folder), source.credential, limits, allow_local=source.is_local)
+        git = Git(Path(folder), source.credential, limits, url=url, allow_local=source.is_local)
         git.run("init", "--quiet", "--bare", "--template=", "--", str(git.repository))
         commit = _fetch(git, url, ref)
         return _export(git, commit, limits)
@@ -108,7 +108,7 @@ def newest_commit(source: GitSource, limits: Limits = Limits()) -> str | None:  
     url = check_url(source.url, is_local=source.is_local)
     name = f"refs/heads/{check_ref(source.ref)}" if source.ref else "HEAD"
     with tempfile.TemporaryDirectory(prefix="stroem-git-") as folder:
-        git = Git(Path(folder), source.credential, limits, allow_local=source.is_local)
+        git = Git(Path(folder), source.credential, limits, url=url, allow_local=source.is_local)
         git.run("init", "--quiet", "--bare", "--template=", "--", str(git.repository))
         for line in (
             git.run("ls-remote", "--quiet", "--", url, name).decode("utf-8", "replace").splitlines()

@@ -13,12 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from apps.workspaces.errors import LimitError, SourceError
 from apps.workspaces.programs import end
 from apps.workspaces.sources.tree import LONGEST_PATH, Limits
 
+# Git asks for "Password for 'https://USER@HOST': ", also after an answer led it to another host.
 _ASKPASS = """#!/bin/sh
+host=$(cat -- "$STROEM_ASKPASS_DIR/host")
+case "$1" in
+*[/@]"$host': ") ;;
+*) exit ;;
+esac
 case "$1" in
 Username*) cat -- "$STROEM_ASKPASS_DIR/username" ;;
 *) cat -- "$STROEM_ASKPASS_DIR/token" ;;
@@ -72,14 +79,21 @@ class Git:
     """One use of one repository, in `folder`, which the caller removes."""
 
     def __init__(
-        self, folder: Path, credential: Credential | None, limits: Limits, *, allow_local: bool
+        self,
+        folder: Path,
+        credential: Credential | None,
+        limits: Limits,
+        *,
+        url: str,
+        allow_local: bool,
     ) -> None:
+        """`url`: of the only host that the credential is told."""
         self.repository = folder / "repository.git"
         self._folder = folder
         self._limits = limits
         self._ends_at = time.monotonic() + limits.seconds
         self._hidden = [credential.token] if credential and credential.token else []
-        self._environment = self._make_environment(credential, allow_local)
+        self._environment = self._make_environment(credential, url, allow_local)
         if shutil.which("git", path=self._environment["PATH"]) is None:
             raise SourceError("there is no git program on this server; install git")
 
@@ -178,7 +192,9 @@ class Git:
             reason = reason.replace(hidden, "••••••")
         return _IN_URL.sub("", reason)[:500]
 
-    def _make_environment(self, credential: Credential | None, allow_local: bool) -> dict[str, str]:
+    def _make_environment(
+        self, credential: Credential | None, url: str, allow_local: bool
+    ) -> dict[str, str]:
         home = self._folder / "home"
         home.mkdir(mode=0o700)
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -197,6 +213,7 @@ class Git:
         if credential and credential.token:
             _write(home / "username", credential.username)
             _write(home / "token", credential.token)
+            _write(home / "host", urlsplit(url).netloc)
             _write(home / "askpass", _ASKPASS, 0o700)
             environment |= {"GIT_ASKPASS": str(home / "askpass"), "STROEM_ASKPASS_DIR": str(home)}
         return environment

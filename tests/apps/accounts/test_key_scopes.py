@@ -13,20 +13,23 @@ from rest_framework.test import APIClient
 
 from apps.accounts import services, tokens
 from apps.accounts.errors import SignInRefused, TokenRefused
-from apps.accounts.grants import role_on, visible
+from apps.accounts.key_scopes import RIGHTS
 from apps.accounts.models import ApiToken, Role, Scope, User, WorkspaceGrant
 from apps.accounts.people import add_service
 from apps.api.mcp.answers import Answer
 from apps.api.mcp.tools import Toolbox
 from apps.api.sockets import Ticket, _admit, _Refused
-from apps.approvals.models import Record
+from apps.approvals.models import ApprovalRequest, Delegation, Record
 from apps.audit import services as audit
 from apps.audit.services import Origin
+from apps.jobs.models import Job
 from apps.workspaces.models import Workspace
+from apps.workspaces.rights import sight_of, workspaces_of
 from engine.errors import InputError
+from engine.rights import ALL_RIGHTS, NO_RIGHTS, OF_VIEWERS, Right, Rights
 from tests.apps.api.callers import client_of, user
 from tests.apps.approvals.gates import asked, gate, request_of
-from tests.apps.jobs.builders import start
+from tests.apps.jobs.builders import start, workspace
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -45,32 +48,36 @@ def by_key(owner: User, *scopes: str) -> APIClient:
     return client
 
 
+def exists(*names: str) -> None:
+    for name in names:
+        Workspace.objects.create(name=name, source="folder", location="/x")
+
+
 @pytest.mark.parametrize(
-    ("scope", "role"),
+    ("scope", "rights"),
     [
-        (Scope.READ, Role.VIEWER),
-        (Scope.RUN, Role.OPERATOR),
-        (Scope.DECIDE, Role.VIEWER),
-        (Scope.ADMIN, Role.ADMIN),
+        (Scope.READ, OF_VIEWERS),
+        (Scope.RUN, OF_VIEWERS | {Right.RUN}),
+        (Scope.DECIDE, OF_VIEWERS | {Right.APPROVE}),
+        (Scope.ADMIN, ALL_RIGHTS),
     ],
 )
-def test_a_scope_is_the_most_that_a_key_gives(scope: Scope, role: Role) -> None:
-    assert role_on(acting(user(is_superuser=True), scope), "shop") is role
-    assert role_on(acting(user(Role.ADMIN), scope), "shop") is role
-    assert role_on(acting(user(Role.VIEWER), scope), "shop") is Role.VIEWER
-    assert role_on(acting(user(), scope), "shop") is None
+def test_a_scope_is_the_most_that_a_key_gives(scope: Scope, rights: Rights) -> None:
+    exists("shop")
+    assert sight_of(acting(user(is_superuser=True), scope)).on("shop") == rights
+    assert sight_of(acting(user(Role.ADMIN), scope)).on("shop") == rights
+    assert sight_of(acting(user(Role.VIEWER), scope)).on("shop") == OF_VIEWERS
+    assert sight_of(acting(user(), scope)).on("shop") == NO_RIGHTS
 
 
-def test_patterns_narrow_roles_and_lists_alike() -> None:
-    for name in ("data-eu", "data-us", "web"):
-        Workspace.objects.create(name=name, source="folder", location="/x")
+def test_patterns_narrow_rights_and_lists_alike() -> None:
+    exists("data-eu", "data-us", "web")
     person = acting(user(Role.ADMIN, "*-eu"), Scope.RUN, workspaces=("data-*",))
-    seen = Workspace.objects.filter(visible(person)).values_list("name", flat=True)
-    assert list(seen) == ["data-eu"]
-    assert [role_on(person, name) for name in ("data-eu", "data-us", "web")] == [
-        Role.OPERATOR, None, None,
+    assert [row.name for row in workspaces_of(person)] == ["data-eu"]
+    assert [sight_of(person).on(name) for name in ("data-eu", "data-us", "web")] == [
+        RIGHTS[Scope.RUN], NO_RIGHTS, NO_RIGHTS,
     ]  # fmt: skip
-    assert not Workspace.objects.filter(visible(person, needed=Role.ADMIN)).exists()
+    assert not workspaces_of(person, Right.MANAGE).exists()
 
 
 def test_a_key_from_before_scopes_does_what_it_could() -> None:
@@ -88,21 +95,22 @@ def test_a_key_without_scopes_is_good_for_nothing() -> None:
     key, _ = tokens.make_key(user(is_superuser=True), "k")
     ApiToken.objects.update(scopes=[])
     person = tokens.user_of_key(key, NOW)
-    assert role_on(person, "shop") is None and not person.is_superuser
-    assert not Workspace.objects.filter(visible(person)).exists()
+    exists("shop")
+    assert sight_of(person).on("shop") == NO_RIGHTS and not person.is_superuser
+    assert not workspaces_of(person).exists()
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
     assert client.get("/api/jobs").status_code == 403
 
 
 def test_a_key_costs_no_more_queries_than_before() -> None:
-    key, _ = tokens.make_key(user(), "k", scopes=[Scope.RUN], workspaces=["data-*"])
+    key, _ = tokens.make_key(user(Role.VIEWER), "k", scopes=[Scope.RUN], workspaces=["data-*"])
     tokens.user_of_key(key, NOW)
     with CaptureQueriesContext(connection) as queries:
         person = tokens.user_of_key(key, NOW)
-        role_on(person, "data-eu")
-        role_on(person, "data-us")
-    assert len(queries) == 3  # the key with its owner, its use, the owner's grants
+        sight_of(person).on("data-eu")
+        sight_of(person).on("data-us")
+    assert len(queries) == 4  # the key with its owner, its use, the owner's grants, workspaces
 
 
 @pytest.mark.parametrize(
@@ -308,3 +316,35 @@ def test_people_and_service_accounts_have_lists_of_their_own() -> None:
     people = client.get("/api/users").json()["items"]
     assert service.email not in [row["email"] for row in people]
     assert client.get(f"/api/users/{service.pk}").status_code == 404
+
+
+def test_a_key_of_a_superuser_goes_where_files_keep_rights_to_others(tmp_path: Path) -> None:
+    kept = """
+    actions: {go: {type: script, script: "true"}}
+    tasks: {t: {access: {see: {groups: [ops]}}, flow: {s: {action: go}}}}
+    """
+    job = start(workspace(tmp_path, kept, "shop"), "t")
+    owner = user(is_superuser=True)
+    assert Right.RUN in sight_of(owner).on("shop", "t")
+    person = acting(owner, Scope.RUN, workspaces=("sh*",))
+    assert sight_of(person).on("shop", "t") == RIGHTS[Scope.RUN]
+    assert Job.objects.filter(sight_of(person).tasks()).get() == job
+    assert not sight_of(acting(owner, Scope.RUN, workspaces=("other",))).sees("shop")
+    assert not sight_of(acting(user(Role.ADMIN), Scope.RUN)).on("shop", "t")
+
+
+def test_an_agent_reads_of_an_approval_what_its_owner_may(tmp_path: Path) -> None:
+    """Somebody to whom it was delegated, without the right to see inputs."""
+    asked(gate(tmp_path), given={"version": "canary-9"})
+    giver, taker = user(Role.OPERATOR), user()
+    WorkspaceGrant.objects.create(
+        user=taker, pattern="*", role=Role.CUSTOM, rights=["see", "approve"]
+    )
+    WorkspaceGrant.objects.create(user=taker, pattern="*", role=Role.DENY, rights=["inputs"])
+    request = ApprovalRequest.objects.get()
+    ApprovalRequest.objects.update(asks_operators=False, users=[giver.email])
+    Delegation.objects.create(request=request, giver=giver, taker=taker)
+    assert "canary-9" not in client_of(taker).get("/api/approvals").content.decode()
+    person = acting(taker, Scope.DECIDE)
+    listed = tool(person, "list_approvals").text
+    assert str(request.job_id) in listed and "canary-9" not in listed

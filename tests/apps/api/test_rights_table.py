@@ -34,7 +34,7 @@ def right_of(row: tuple[str, str]) -> Right:
     for part, right in SPECIAL.items():
         if part in route:
             return right
-    if "/connections/<" in route and method in ("put", "patch", "delete"):
+    if "/connections" in route and TABLE[row] is Role.ADMIN:
         return Right.SECRETS
     if "state" in route and method == "get":
         return Right.INPUTS

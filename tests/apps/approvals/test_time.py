@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from django.core import mail
 
-from apps.approvals import notices, reminders, rights
+from apps.accounts.models import Role, WorkspaceGrant
+from apps.approvals import delegations, notices, reminders, rights
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Link, Notice, Record
+from apps.approvals.transitions import Caller
 from apps.conductor import services as conductor
 from apps.jobs.database.sql import fetch
 from apps.jobs.models import Job, Step
 from apps.jobs.services import cancel_job, start_job
+from apps.workspaces.rights import NO_INPUTS
 from engine.errors import Conflict
 from tests.apps.approvals.gates import (
     approve,
@@ -240,6 +243,19 @@ def test_where_nobody_is_left_to_ask_superusers_get_the_mail(tmp_path: Path, set
     asked(gate(tmp_path, "approvers: {users: [nobody@example.org]}"))
     notices.send_mail()
     assert [message.to for message in mail.outbox] == [[root.email]]
+
+
+def test_mail_shows_no_inputs_to_those_who_may_not_see_them(tmp_path: Path, settings: Any) -> None:
+    settings.MAIL_IS_CONFIGURED = True
+    giver, taker = operator(), operator()
+    WorkspaceGrant.objects.create(user=taker, pattern="*", role=Role.DENY, rights=["inputs"])
+    job = asked(gate(tmp_path, f"approvers: {{users: [{giver.email}]}}"))
+    delegations.delegate(request_of(job).pk, Caller(giver, "api"), taker.email)
+    while notices.send_mail():
+        pass
+    bodies = {message.to[0]: message.body for message in mail.outbox}
+    assert "Deploy 1.2?" not in bodies[taker.email] and "/approvals/link/" in bodies[taker.email]
+    assert NO_INPUTS in bodies[taker.email]
 
 
 def test_mail_that_could_not_be_sent_is_tried_again_later(tmp_path: Path, settings: Any) -> None:

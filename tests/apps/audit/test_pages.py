@@ -3,6 +3,7 @@ without a line fails."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +22,10 @@ from apps.accounts import tokens
 from apps.accounts.models import ApiToken, ConnectedAgent, ServiceAccount, User, WorkspaceGrant
 from apps.accounts.people import add_service
 from apps.artifacts.state.keeping import Writer
+from apps.audit.kinds import KINDS
 from apps.audit.models import Entry
 from apps.fleet.models import WorkerLimit
+from apps.subscriptions import services
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret
@@ -398,3 +401,25 @@ def test_buttons_leave_what_the_table_says(root: Client, own: Any) -> None:
 def test_a_workspace_that_a_page_removes_is_noted(root: Client, own: Any) -> None:
     address = reverse("workspace_remove", args=["own"])
     assert sent(root, address, {}) == [PAGES["workspace_remove"]]
+
+
+def test_every_kind_can_be_chosen() -> None:
+    told = [*(act for acts in EDITS.values() for act in acts if act), *PAGES.values()]
+    acts = {
+        word for text in told for word in text.split() if re.fullmatch(r"[a-z-]+\.[a-z-]+", word)
+    }
+    assert {act.partition(".")[0] for act in acts} - KINDS.keys() == set()
+
+
+def test_addresses_of_subscriptions_are_noted_without_what_may_be_a_secret(own: Any) -> None:
+    """Many receivers know their senders by a secret in the path."""
+    row, _ = subscribe(own, "https://receiver.example.org/T0/canary")
+    services.change(
+        row,
+        services.Wanted("https://receiver.example.org/T0/canary-2", row.events, row.with_output),
+        is_paused=False,
+        by="a",
+    )
+    assert not Entry.objects.filter(changes__icontains="canary").exists()
+    changed = Entry.objects.get(act="subscription.change").changes
+    assert changed == {"url": {"changed": True}}

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from apps.accounts.models import Role
+from apps.accounts.models import Role, WorkspaceGrant
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces import connections
@@ -19,6 +19,7 @@ from apps.workspaces.secrets import connections_of
 from engine.masking import MASK
 from engine.orders import Line
 from tests.apps.api.callers import caller, error, user
+from tests.apps.api.callers import client_of as caller_of
 from tests.apps.connections.shop import CANARY, GIVEN, SHOP
 from tests.apps.jobs.builders import Hand, failed, workspace
 from tests.apps.workspaces.test_admin import client_of
@@ -233,3 +234,22 @@ def test_a_masked_value_never_replaces_a_stored_one(shop: Workspace) -> None:
     body = {"type": "db", "values": {"host": "h2", "password": MASK}}
     assert admin.put(f"{API}/main", body, format="json").status_code == 200
     assert connections_of(shop.current_id)["main"]["password"] == GIVEN["password"]
+
+
+def test_why_a_check_failed_is_for_those_who_see_logs(shop: Workspace) -> None:
+    operator = caller(Role.OPERATOR)
+    operator.post(f"{API}/main/check")
+    hand = Hand()
+    claim = hand.take("check")
+    hand.start(claim)
+    hand.finish(claim, failed("Exit code: 7", 7))
+    person = user()
+    WorkspaceGrant.objects.create(user=person, pattern="*", role=Role.CUSTOM, rights=["see"])
+    person.is_staff = True
+    person.save()
+    for address in (API, f"{API}/main"):
+        assert "Exit code" in operator.get(address).content.decode()
+        answer = caller_of(person).get(address)
+        assert answer.status_code == 200 and "Exit code" not in answer.content.decode()
+    assert "Exit code" in text_of(client(Role.VIEWER).get(PAGE))
+    assert "Exit code" not in text_of(client_of(person).get(PAGE))

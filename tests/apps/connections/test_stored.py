@@ -11,8 +11,10 @@ import pytest
 from django.core.management import call_command
 from pytest_django import DjangoAssertNumQueries
 
+from apps.audit.models import Entry
 from apps.jobs import ledger
 from apps.workspaces import connections, secrets, services
+from apps.workspaces.merging import held
 from apps.workspaces.models import Connection, Workspace
 from engine.errors import Conflict, InputError, NotFound
 from engine.masking import MASK, masker
@@ -187,6 +189,17 @@ def test_a_type_that_no_longer_calls_a_value_secret_uncovers_nothing(shop: Works
     assert masker(rendered(changed).masks).text("stored-canary-0815") == MASK
 
 
+def test_a_value_that_was_secret_stays_so_until_it_is_another_one(shop: Workspace) -> None:
+    store(shop)
+    changed = rewritten(shop, "password: {type: string, secret: true", "password: {type: string")
+    connections.store(changed, "main", "db", {"host": "h.internal", "password": MASK}, by="a")
+    assert masker(rendered(changed).masks).text("stored-canary-0815") == MASK
+    given = {"host": "h.internal", "password": "no secret now"}
+    connections.store(changed, "main", "db", given, by="a")
+    assert not Entry.objects.filter(changes__icontains="canary").exists()
+    assert held(Connection.objects.get().sealed).secret == frozenset()
+
+
 def test_a_type_that_is_gone_fails_only_what_names_the_connection(shop: Workspace) -> None:
     connections.store(shop, "extra", "db", GIVEN, by="a")
     row = Connection.objects.get(name="extra")
@@ -239,3 +252,11 @@ def test_looking_whether_something_changed_takes_one_query(
     monkeypatch.undo()
     with django_assert_num_queries(0):
         secrets.stored_of(shop.current_id)
+
+
+def test_the_audit_log_hides_what_the_type_calls_secret_now(shop: Workspace) -> None:
+    store(shop, mode="disable", key="-----KEY-canary-----")
+    changed = rewritten(shop, "mode: {type: string", "mode: {type: string, secret: true")
+    connections.store(changed, "main", "db", GIVEN, by="a")
+    told = Entry.objects.filter(act="connection.set").latest("pk").changes
+    assert told == {"mode": {"changed": True}, "key": {"changed": True}}

@@ -19,6 +19,7 @@ from django.test import Client, RequestFactory
 
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import Throttle, User
+from apps.audit.models import Entry
 from apps.signin import entrance, factors
 from tests.apps.signin.authenticator import Device
 
@@ -153,6 +154,20 @@ def test_guesses_at_codes_are_few_and_lock_nobody_else_out(guarded: Person) -> N
     assert "access_token" in api(other, code=other.code()).json()
     Throttle.objects.filter(key__startswith="code:").delete()
     assert "access_token" in api(guarded, code=guarded.code()).json()
+
+
+def test_refusals_after_a_right_password_are_noted(guarded: Person) -> None:
+    guarded.signs_in()
+    for _ in range(factors.CODES_A_MINUTE + 2):
+        guarded.browser.post(SECOND, {"code": "000000"})
+    acts = Entry.objects.order_by("pk").values_list("act", flat=True)
+    refused = [act for act in acts if act in ("session.refused", "session.throttled")]
+    assert refused == ["session.refused"] * factors.CODES_A_MINUTE + ["session.throttled"]
+    User.objects.update(is_staff=False)
+    assert guarded.signs_in(Client()).status_code == 200
+    last = Entry.objects.latest("pk")
+    assert (last.act, last.object) == ("session.refused", guarded.user.email)
+    assert "for the API only" in last.detail
 
 
 def test_guesses_of_a_day_are_few(guarded: Person) -> None:

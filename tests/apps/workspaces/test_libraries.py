@@ -250,6 +250,31 @@ def test_files_of_a_workspace_send_the_server_nowhere_that_the_operator_does_not
     assert "no entry of `libraries` in the server's settings allows it" in message
 
 
+@pytest.mark.parametrize(
+    ("above", "url", "is_covered"),
+    [
+        ("ssh://git@host/team/", "ssh://git@host/team/x.git", True),
+        ("git@host:team/", "git@host:team/x.git", True),
+        ("https://host/", "https://host/a/x.git", True),
+        ("https://host", "https://host/x.git", False),
+        ("https://", "https://eve@host/x.git", False),
+        ("https://host/team/", "https://host/team/../x.git", False),
+        ("https://host/team/", "https://host/team/%2e%2e/x.git", False),
+        ("ssh://git@host/team/", "ssh://eve@host/team/x.git", False),
+    ],
+)
+def test_an_address_allows_what_lies_below_it(above: str, url: str, is_covered: bool) -> None:
+    assert pins._covers(above, url) is is_covered
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "loop/x"])
+def test_a_path_that_leads_nowhere_is_one_clear_error(tmp_path: Path, path: str) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "loop").symlink_to("loop")
+    (message,) = errors(user(tmp_path, f"path: {path}"))
+    assert message == f"Library 'common': '{path}' leads nowhere: a home that nobody has, or a loop"
+
+
 def test_an_unreachable_library_is_one_clear_error(tmp_path: Path) -> None:
     (message,) = errors(user(tmp_path, f"url: {tmp_path}/repositories/missing"))
     assert message.startswith("Library 'common': ")

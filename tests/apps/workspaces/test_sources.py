@@ -429,16 +429,19 @@ def test_a_server_that_never_answers_times_out(tmp_path: Path) -> None:
 def test_credentials_reach_the_server_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program called git imitates the askpass conversation and records its arguments and
-    environment."""
+    """A program called git imitates the askpass conversation, also as after an answer that led it
+    to another host, and records its arguments and environment."""
     token = "s3cr3t-token-value"
     noted = tmp_path / "noted"
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "git"
     program.write_text(
         "#!/bin/sh\n"
-        f'echo "$@" >> {noted}.argv; env >> {noted}.env; "$GIT_ASKPASS" "Password for x" >>'
-        f" {noted}.askpass\n"
+        f'echo "$@" >> {noted}.argv; env >> {noted}.env\n'
+        "for place in https://x@host https://host.evil https://evil@host.evil"
+        ' "https://x@host\': @evil" https://evil; do\n'
+        f'    "$GIT_ASKPASS" "Password for \'$place\': " >> {noted}.askpass\n'
+        "done\n"
         'echo "fatal: https://x:s3cr3t-token-value@host/ said s3cr3t-token-value" >&2; exit 128\n'
     )
     program.chmod(0o755)
