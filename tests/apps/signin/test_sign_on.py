@@ -92,6 +92,22 @@ def test_the_request_has_state_pkce_and_nonce(company: Company) -> None:
     assert asked["redirect_uri"] == ["http://127.0.0.1:8080/admin/login/with/company/callback/"]
 
 
+def test_the_request_asks_for_the_scopes_of_the_settings(company: Company, offer: Any) -> None:
+    offer(scopes=("openid", "email", "groups"))
+    asked = parse_qs(urlsplit(begin(Client())).query)
+    assert asked["scope"] == ["openid email groups"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_addresses_count_as_verified_where_the_operator_says_so(
+    company: Company, offer: Any, trusted: bool
+) -> None:
+    offer(trust_email=trusted)
+    company.person("ivy", verified=False)
+    browser, _ = arrive(company, "ivy")
+    assert is_in(browser) is trusted
+
+
 def test_groups_are_mapped_and_made(company: Company, offer: Any) -> None:
     offer(groups={"platform": "ops"}, admin_groups=("root",), default_groups=("people",))
     company.person("bea", "platform", "root", "ops-elsewhere")
