@@ -59,7 +59,7 @@ def act(
     row = Conversation.objects.get(pk=conversation_id)
     node = advance.plan.nodes[claim.base]
     action = node.action
-    tools = tools_of(action, abroad.revision_of(node, claim.revision_id), row.offers)
+    tools = tools_of(action, node.revision_of_action(claim.revision_id), row.offers)
     both = (calls_left(limits, spent), budgets.tool_calls_left(claim))
     left = min((one for one in both if one is not None), default=None)
     open_calls = Call.objects.filter(conversation=row, seq=seq, status__in=OPEN_CALL)
