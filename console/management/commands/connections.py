@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Command(OperatorCommand):
         if what == "list":
             return self._list(workspace, as_json=options["json"])
         if what == "check":
-            return self._check(workspace, name, **options)
+            return self._check(options)
         if what == "set":
             values = _values(options["from_file"])
             version = self.platform.store_connection(workspace, name, options["type"], values)
@@ -69,7 +70,8 @@ class Command(OperatorCommand):
             self.stdout.write(line)
         return 0
 
-    def _check(self, workspace: str, name: str, **options: Any) -> int:
+    def _check(self, options: Mapping[str, Any]) -> int:
+        workspace, name = options["workspace"], options["name"]
         job_id = self.platform.check_connection(workspace, name, options["email"])
         if not options["follow"]:
             told = json.dumps({"job_id": str(job_id)}) if options["json"] else str(job_id)
