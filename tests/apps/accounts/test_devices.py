@@ -87,7 +87,7 @@ def test_a_code_is_answered_once(browser: Client, ada: User) -> None:
     asked = begin()
     row = devices.found(asked["user_code"])
     assert (
-        "is not let in"
+        "is not signed in"
         in browser.post(PAGE, {"code": asked["user_code"], "answer": "no"}).content.decode()
     )
     with pytest.raises(NotFound):
