@@ -14,9 +14,11 @@ KEEP_NOTHING = (["run"], ["validate"])
 def main() -> None:
     gc.disable()  # until the command is found: a start makes much and leaves no garbage
     handover.settle()
-    # so they seal with a key that nobody keeps, and need no place to write
-    if sys.argv[1:2] in KEEP_NOTHING:
-        os.environ.setdefault("STROEM_KEYS", base64.urlsafe_b64encode(os.urandom(32)).decode())
+    # so they seal with a key that nobody keeps, and need no place to write; but what `--workspace`
+    # reads of the database was sealed before
+    reads_stored = any(word.startswith("--w") for word in sys.argv)
+    if sys.argv[1:2] in KEEP_NOTHING and not reads_stored and not os.environ.get("STROEM_KEYS"):
+        os.environ["STROEM_KEYS"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
     try:
         import django  # noqa: F401

@@ -34,13 +34,13 @@ OF_ROLES: Mapping[str, Rights] = {
 }
 OF_WORKSPACES: Rights = frozenset((Right.SECRETS,))  # no single task has them
 MEANINGS: Mapping[Right, str] = {
-    Right.SEE: "see that a task and its jobs exist, their steps and how they went",
+    Right.SEE: "see that a task and its jobs exist, their steps and how they ended",
     Right.INPUTS: "see inputs, and what repeats them: outputs, artifacts, state",
     Right.LOGS: "see logs, and what quotes them: errors",
-    Right.RUN: "start, cancel and restart jobs, fire and pause triggers",
+    Right.RUN: "start, cancel and restart jobs, fire and pause triggers, write state",
     Right.APPROVE: "decide approvals that name nobody",
     Right.SECRETS: "store and remove secrets and connections",
-    Right.MANAGE: "read the source again, subscriptions, removing state",
+    Right.MANAGE: "read the source again, refresh libraries, manage subscriptions, remove state",
 }
 EVERYTHING = "*"
 

@@ -98,6 +98,7 @@ NAMED = [
 
 @admin.register(Entry)
 class EntryAdmin(SuperusersOnly, ModelAdmin[Entry]):
+    list_title = "Audit log"
     list_display = ("when", "who", "what", "about", "changed", "origin")
     list_display_links = None
     list_filter = (KindFilter, WhenFilter, *NAMED)
@@ -180,13 +181,14 @@ class EntryAdmin(SuperusersOnly, ModelAdmin[Entry]):
             told.append(("", f"and {len(row.changes) - SHOWN} more"))
         if row.detail:
             told.append(("", row.detail))
-        return format_html_join("", '<div class="st-clip"><b>{}</b> {}</div>', told)
+        lines = format_html_join("", '<div class="st-clip"><b>{}</b> {}</div>', told)
+        return format_html("<div>{}</div>", lines)
 
     @admin.display(description="from")
     def origin(self, row: Entry) -> SafeString:
         key = format_html(" with key {}…", _link("key", row.key)) if row.key else ""
         address = format_html(" {}", _link("address", row.address)) if row.address else ""
-        return format_html("{}{}{}", row.via, address, key)
+        return format_html("<span>{}{}{}</span>", row.via, address, key)
 
     def _never(self, request: HttpRequest, obj: object = None) -> bool:
         return False

@@ -74,7 +74,13 @@ def start(workspace: Workspace, name: str, by: User | None) -> Job:
         task_of(name),
         blueprints.store(content),
         {taken: name},
-        Origin(SOURCE, name, by.pk if by else None, noted_in=workspace.name),
+        Origin(
+            SOURCE,
+            name,
+            by.pk if by else None,
+            noted_in=workspace.name,
+            noted_by=by.email if by else "",
+        ),
         allow_unknown=True,
     )
 

@@ -66,6 +66,7 @@ def start_job(
         source_id or (user.email if user else ""),
         user.pk if user else None,
         noted_in=workspace,
+        noted_by=user.email if user else "",
     )
     return start_at(revision, task_name, given, origin, priority=priority)
 
@@ -122,6 +123,7 @@ def rerun_job(job_id: UUID, *, actor: User | None, given: Mapping[str, Any] | No
         rerun_of_id=old.id,
         scheduled_at=old.scheduled_at,
         noted_in=old.workspace.name,
+        noted_by=actor.email if actor else "",
     )
     values = contexts.clear_input(old) if given is None else given
     return start_at(

@@ -32,6 +32,7 @@ class Removable(SuperusersOnly):
 
 class FactorAdmin(Removable, generic.ModelAdmin[Authenticator]):
     is_noted_by_service = True
+    list_title = "Second factors"
     list_display = ("user", "what", "called", "made", "used")
     list_display_links = ("user", "what")
     when_empty = "None yet. People set them up under “Sign-in and security” in their menu."
@@ -66,6 +67,7 @@ class FactorAdmin(Removable, generic.ModelAdmin[Authenticator]):
 class LinkAdmin(Removable, generic.ModelAdmin[SocialAccount]):
     """Who signs in at which provider. Without the link, their sessions end within a minute."""
 
+    list_title = "Single sign-on"
     list_display = ("user", "at", "uid", "since", "seen")
     when_empty = "Nobody yet. A link is made when somebody first signs in at a provider."
     list_select_related = ("user",)

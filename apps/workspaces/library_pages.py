@@ -65,7 +65,9 @@ class LibraryAdmin(ReadOnlyAdmin[Library]):
     @admin.display(description="pinned to")
     def pin(self, row: Library) -> SafeString:
         kind = "commit" if row.commit else "hash"
-        words = '{} <code title="{}, files {}">{}</code><div class="st-help">{} by {}</div>'
+        words = (
+            '<div>{} <code title="{}, files {}">{}</code><div class="st-help">{} by {}</div></div>'
+        )
         return format_html(
             words,
             kind,

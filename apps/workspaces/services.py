@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.audit.services import CHANGED, changes_of, note
+from apps.audit.services import CHANGED, SERVER, added, changes_of, current, note
 from apps.workspaces import connections, exports, ports, snapshots, task_lists
 from apps.workspaces import secrets as secret_store
 from apps.workspaces.approvers import unknown_approvers
@@ -141,8 +141,9 @@ def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -
     with transaction.atomic():
         before = Workspace.objects.filter(name=name).values(*values).first() or {}
         row, is_new = Workspace.objects.update_or_create(name=name, defaults=values)
-        told = {key: value for key, value in values.items() if value or before.get(key)}
-        note("workspace.import", name, workspace=name, changes=changes_of(before, told))
+        changes = changes_of(before, values) if before else added(**values)
+        if changes or current().via != SERVER.via:  # `up` imports the same at each start
+            note("workspace.import", name, workspace=name, changes=changes)
     has_failed = True
     try:
         found = read(row)

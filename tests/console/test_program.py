@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,12 @@ def test_no_color_reaches_errors(tmp_path: object) -> None:
         )
         assert "There is nothing at" in finished.stdout
         assert ("\x1b[" in finished.stdout) is has_colour
+
+
+@pytest.mark.parametrize("words", [[], ["--workspace", "shop"]])
+def test_validate_needs_the_keys_only_for_the_database(words: list[str], tmp_path: Path) -> None:
+    """Stored connections are read with the keys of the server."""
+    (tmp_path / "flow.yaml").write_text("actions: {a: {type: script, script: 'true'}}\n")
+    settings = {"STROEM_KEYS": "", "STROEM__DATA_DIR": str(tmp_path / "data")}
+    manage("validate", str(tmp_path / "flow.yaml"), *words, STROEM__DB__URL=NOWHERE, **settings)
+    assert (tmp_path / "data/secret.key").exists() is bool(words)

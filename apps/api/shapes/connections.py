@@ -146,7 +146,8 @@ class PropertyShape(Shape[FieldRow]):
         required=False, help_text="Whether the database has a value; only of the database's"
     )
     value = serializers.JSONField(
-        required=False, help_text="For admins of the workspace, and never of a secret"
+        required=False,
+        help_text="For those with the right `secrets` on the workspace; never secret values",
     )
 
 

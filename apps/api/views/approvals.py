@@ -1,6 +1,7 @@
 """Approvals: the inbox, one request with its history, and the actions on it.
 
-Reading a request needs the role viewer. The request says who may decide; the service checks it.
+Reading a request takes the right to see its task. The request says who may decide; the service
+checks it.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ class Origin:
     retry_attempt: int = 0
     scheduled_at: datetime | None = None
     noted_in: str = ""  # the workspace, of a start by hand, which the audit log hears of
+    noted_by: str = ""  # who starts it, by e-mail
 
 
 @dataclass(frozen=True, slots=True)

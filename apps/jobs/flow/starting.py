@@ -152,7 +152,7 @@ def create(birth: Birth) -> Job:
         birth = birth.held()
     job, roots = creation.write(birth)
     if where := birth.origin.noted_in:
-        by = birth.origin.id if birth.origin.user_id else ""
+        by = birth.origin.noted_by
         note("job.start", job.id, by=by, workspace=where, detail=_told(birth))
     if not job.is_held and job.due_at is None:
         begin(job, birth.plan, roots)

@@ -16,7 +16,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="job id, or its first characters")
-        add_actor(parser, "user who cancels it, as an operator")
+        add_actor(parser, "user who cancels it, with the right `run`")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def act(self, **options: Any) -> int:

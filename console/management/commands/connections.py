@@ -37,7 +37,7 @@ class Command(OperatorCommand):
             "--from-file", metavar="PATH", help="`set`: read the values from a file"
         )
         parser.add_argument("--follow", action="store_true", help="`check`: wait for its end")
-        add_actor(parser, "`check`: user who starts it, as an operator")
+        add_actor(parser, "`check`: user who starts it, with the right `run`")
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def act(self, **options: Any) -> int:

@@ -27,7 +27,7 @@ class Command(OperatorCommand):
             action="store_true",
             help="same job: run its failed and cancelled steps again, and those skipped after them",
         )
-        add_actor(parser, "user who restarts it, as an operator")
+        add_actor(parser, "user who restarts it, with the right `run`")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def act(self, **options: Any) -> int:

@@ -27,7 +27,7 @@ class Command(OperatorCommand):
         parser.add_argument("workspace", help="name of the workspace")
         parser.add_argument("task", help="name of the task")
         add_input_options(parser)
-        add_actor(parser, "user who starts it, as an operator")
+        add_actor(parser, "user who starts it, with the right `run`")
         parser.add_argument(
             "--follow",
             action="store_true",

@@ -36,7 +36,7 @@ class Command(OperatorCommand):
             one.add_argument("workspace", help="name of the workspace")
             one.add_argument("trigger", help="name of the trigger")
             one.add_argument(
-                "--as", dest="email", metavar="EMAIL", help="user who does it, as an operator"
+                "--as", dest="email", metavar="EMAIL", help="user who does it, with the right `run`"
             )
 
     def act(self, **options: Any) -> int:

@@ -68,7 +68,7 @@ def test_a_confirmed_code_brings_a_key_once(browser: Client, ada: User) -> None:
     text = browser.get(PAGE, {"code": asked["user_code"].lower()}).content.decode()
     assert "laptop of eve" in text and "jobs:run" in text and "127.0.0.1" in text
     yes = {"code": asked["user_code"], "answer": "yes"}
-    assert "is let in" in browser.post(PAGE, yes).content.decode()
+    assert "is signed in" in browser.post(PAGE, yes).content.decode()
     given = poll(asked).json()
     assert (given["token_type"], given["expires_in"]) == ("Bearer", 90 * 24 * 3600)
     program = APIClient()
@@ -87,7 +87,7 @@ def test_a_code_is_answered_once(browser: Client, ada: User) -> None:
     asked = begin()
     row = devices.found(asked["user_code"])
     assert (
-        "is not let in"
+        "is not signed in"
         in browser.post(PAGE, {"code": asked["user_code"], "answer": "no"}).content.decode()
     )
     with pytest.raises(NotFound):

@@ -24,7 +24,7 @@ from apps.audit.models import Entry
 from apps.audit.services import note
 from apps.jobs import services as jobs
 from apps.jobs.flow.cancellation import cancel
-from apps.workspaces.services import store_secret
+from apps.workspaces.services import import_folder, store_secret
 from engine.errors import Conflict
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
 from tests.apps.jobs.builders import start, workspace
@@ -333,3 +333,20 @@ def test_only_superusers_read_it() -> None:
     assert client.get("/admin/audit/entry/").status_code == 403
     assert client.get("/admin/audit/entry/export/").status_code == 403
     assert ApiToken.objects.count() == 0
+
+
+def test_a_repeated_import_tells_only_of_what_differs(tmp_path: Path) -> None:
+    """`up` imports its workspaces at each start; people read of it when that changes something."""
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    for folder in (tmp_path, tmp_path):
+        import_folder("shop", folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "flow.yaml").write_text(FLOW)
+    import_folder("shop", elsewhere)
+    with audit.during(audit.Origin("command")):
+        import_folder("shop", elsewhere)
+
+    found = Entry.objects.filter(act="workspace.import").order_by("id")
+    kinds = [(row.via, sorted(row.changes)) for row in found]
+    assert kinds == [("server", ["location", "source"]), ("server", ["location"]), ("command", [])]

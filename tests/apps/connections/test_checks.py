@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role, WorkspaceGrant
+from apps.audit.models import Entry
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces import connections
@@ -253,3 +256,12 @@ def test_why_a_check_failed_is_for_those_who_see_logs(shop: Workspace) -> None:
         assert answer.status_code == 200 and "Exit code" not in answer.content.decode()
     assert "Exit code" in text_of(client(Role.VIEWER).get(PAGE))
     assert "Exit code" not in text_of(client_of(person).get(PAGE))
+
+
+def test_a_check_by_command_is_noted_under_the_name_of_who_asks(shop: Workspace) -> None:
+    connections.store(shop, "main", "db", GIVEN, by="a")
+    asks, out = user(Role.OPERATOR, "shop").email, StringIO()
+    call_command("connections", "check", "shop", "main", "--as", asks, stdout=out)
+    job = Job.objects.get(pk=out.getvalue().strip())
+    assert job.source_id == "main"
+    assert Entry.objects.get(act="job.start", object=str(job.pk)).actor == asks

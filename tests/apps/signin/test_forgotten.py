@@ -63,7 +63,7 @@ def test_a_link_by_mail_sets_a_new_password_once(ada: User) -> None:
     ada.refresh_from_db()
     assert ada.check_password(NEW)
     assert browser.get("/admin/tasks/").status_code == 302  # nobody is signed in by it
-    assert "no longer good" in Client().get(there).content.decode()
+    assert "no longer works" in Client().get(there).content.decode()
     with pytest.raises(TokenRefused):
         tokens.rotate(pair.refresh, forgotten_now())
 

@@ -7,6 +7,13 @@ document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey) window.open(link.href, "_blank", "noopener");
   else if (link) link.click();
 });
+// On phones, rows are lists of labels and values. The theme calls the first column a checkbox, even where there is none.
+document.addEventListener("DOMContentLoaded", () => {
+  const title = document.querySelector("#result_list thead th .text")?.textContent.trim();
+  for (const cell of document.querySelectorAll('#result_list td[data-label="Select record"]')) {
+    if (title && !cell.querySelector("input")) cell.dataset.label = title;
+  }
+});
 // Icons are letters of a font: their names are not for screen readers. A button that has only an icon gets a name.
 const NAMES = { search: "Search", water: "Dashboard" };
 for (const moment of ["DOMContentLoaded", "htmx:afterSwap"]) {
