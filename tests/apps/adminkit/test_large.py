@@ -119,6 +119,7 @@ def people() -> dict[str, User]:
     member = User.objects.create_user("member@example.org")
     group = Group.objects.create(name="ops")
     member.groups.add(group)
+    member.refresh_from_db()  # the database counts changes of groups
     WorkspaceGrant.objects.create(group=group, pattern="w*", role=Role.ADMIN)
     part = person(Role.ADMIN)
     WorkspaceGrant.objects.create(user=part, pattern="*", tasks="closed/*", role=Role.DENY)

@@ -258,5 +258,5 @@ def test_a_job_costs_the_same_however_many_actions_it_has(
         job = start(workspace(tmp_path, text, f"ws{count}"))
         ActionHand("script").live_on()
         client.get(f"/api/jobs/{job.pk}")
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             assert len(client.get(f"/api/jobs/{job.pk}").json()["workflow_actions"]) == count
