@@ -595,18 +595,6 @@ def test_a_null_for_an_input_means_its_default_rendered(tmp_path: Path) -> None:
     assert "super" not in str(fresh(job).input)
 
 
-@pytest.mark.parametrize("name", ["lib.x", "other-workspace.x"])
-def test_an_action_of_a_library_is_refused_with_one_sentence(tmp_path: Path, name: str) -> None:
-    from engine.errors import NotFound
-
-    found = workspace(tmp_path, WORK + f"tasks:\n  inner: {{flow: {{a: {{action: {name}}}}}}}\n")
-    with pytest.raises(
-        NotFound,
-        match=f"^Action '{name}' belongs to a library or another workspace, which this version",
-    ):
-        start(found, "inner")
-
-
 @pytest.mark.parametrize(
     ("task", "told"),
     [
