@@ -56,6 +56,12 @@ RUNS = [
         outputs={"join": {"lines": 4}},
     ),
     Example(
+        "data",
+        "load",
+        steps=done("extract", "total"),
+        outputs={"extract": {"loaded": 2, "new": 2}, "total": {"new": 2, "sum": 42}},
+    ),
+    Example(
         "libraries",
         "announce",
         {"version": "1.4.2"},

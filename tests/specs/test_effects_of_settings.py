@@ -1,4 +1,4 @@
-"""Every setting and every environment variable has an effect, or `doctor` says that it has none.
+"""Every setting and every environment variable has an effect.
 `effects/settings.yaml` says where each is seen; one without a row fails."""
 
 from __future__ import annotations
