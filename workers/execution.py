@@ -18,6 +18,7 @@ from engine.orders import (
     ImageWork,
     Limits,
     Pinned,
+    Resources,
     ScriptWork,
     Shelves,
     StepOrder,
@@ -301,11 +302,7 @@ class Execution:
             },
             input_path=place.scratch.input_path,
             limits=Limits(claim.timeout_s, self._stop_grace_s, self._walltime_grace_s),
-            resources=(
-                replace(rendered.resources, gpus=attempt.gpus)
-                if attempt.gpus
-                else rendered.resources
-            ),
+            resources=_with_gpus(rendered.resources, attempt.gpus),
             container=wishes_of(action),
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,
@@ -389,6 +386,10 @@ class Execution:
             runner_image=self._runner_image,
             umask=umask,
         )
+
+
+def _with_gpus(resources: Resources, gpus: tuple[str, ...]) -> Resources:
+    return replace(resources, gpus=gpus) if gpus else resources
 
 
 def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:

@@ -94,7 +94,11 @@ def strip(workspace: Definition) -> tuple[Definition, dict[str, Any]]:
             for name, kind in workspace.connection_types.items()
         },
     )
-    private = {
+    return bare, _private(workspace, literals)
+
+
+def _private(workspace: Definition, literals: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "secrets": {**freeze.to_json(workspace.secrets), **literals},
         "connections": freeze.to_json(workspace.connections),
         "type_defaults": {
@@ -110,7 +114,6 @@ def strip(workspace: Definition) -> tuple[Definition, dict[str, Any]]:
             for name, server in _servers(workspace)
         },
     }
-    return bare, private
 
 
 def _defaults_of(kind: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
