@@ -18,8 +18,8 @@ TOP: Mapping[str, str] = {
     "slurm_schedulers": "by name: how to request nodes from Slurm",
     "mcp_servers": "by name: servers whose tools agents may use",
     "exports": "what other workspaces may use",
-    "libraries": "by name: whose actions, tasks and connection types it uses",
-    "access": "by pattern of folders and tasks: keeps rights to some people",
+    "libraries": "by name: libraries whose actions, tasks and connection types it uses",
+    "access": "by pattern of folders and tasks: restricts rights to some people",
     "settings": "unsafe_templates: warn or refuse; limits: of all agents of a job, and of a day",
 }
 ACTION: Mapping[str, str] = {
@@ -131,7 +131,7 @@ TASK: Mapping[str, str] = {
     "max_concurrent_jobs": "how many of its jobs may run at once: Limits",
     "mcp": "true offers the task to agents as a tool of its own: Stroem as a tool",
     "state": "how its jobs remember: State; on_conflict: fail (default), last_wins or serialize",
-    "access": "keeps rights on its jobs to some people: Access",
+    "access": "restricts rights on the task and its jobs to some people: Access",
     "workflow_actions": "what events in a job's life set off",
     "slurm_schedulers": "what events in a job's life set off",
 }
