@@ -18,7 +18,7 @@ from apps.accounts import sign_ins
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
 from apps.accounts.querysets import SHORTEST_PASSWORD
-from apps.accounts.throttles import address_range, count, is_spent, throttle_key
+from apps.accounts.throttles import address_range, count, is_known, remember, spent, throttle_key
 from apps.audit.services import added, changes_of, note
 from engine.errors import InputError
 
@@ -60,16 +60,19 @@ def check_sign_in(email: str, password: str, address: str) -> User:
 
     Raises SignInRefused, always with the same text after the same work, or TooMany: after 5
     failures a minute of an account, or 20 of an address, counted over all server processes. Then
-    guesses are still checked, but only one at a time, and one of each address.
+    guesses are still checked, but one at a time, and one of each address. Guesses at an account
+    do not slow an address from which it was signed in to before.
     """
     user = _find(email, password)
     subject = f"id {user.pk}" if user is not None else email.strip().lower()
     place = address_range(address)
-    limits = {
-        throttle_key("login-address", place): ADDRESS_LIMIT,
-        throttle_key("login-account", subject): ACCOUNT_LIMIT,
-    }
-    is_suspect = is_spent(limits, window_s=WINDOW_S)
+    of_address, of_account = (
+        throttle_key("login-address", place),
+        throttle_key("login-account", subject),
+    )
+    limits = {of_address: ADDRESS_LIMIT, of_account: ACCOUNT_LIMIT}
+    over = spent(limits, window_s=WINDOW_S)
+    is_suspect = bool(over) and not (over == {of_account} and is_known(subject, place))
     if not connection.in_atomic_block:
         connection.close()  # others need it more than who waits, or computes a hash
     try:
@@ -79,6 +82,7 @@ def check_sign_in(email: str, password: str, address: str) -> User:
         sign_ins.note_throttled(user.email if user else _unknown(email), subject, place)
         raise
     if user is not None and is_right:
+        remember(subject, place)
         return user
     log.warning("a sign-in was refused", extra={"fields": {"address": address}})
     waits = [count(key, limit=limit, window_s=WINDOW_S) for key, limit in limits.items()]

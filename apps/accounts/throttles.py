@@ -26,6 +26,12 @@ SELECT key, count FROM accounts_throttle
  WHERE key = ANY(%(keys)s) AND since + %(window)s * interval '1 second' > clock_timestamp()
 """
 
+_KEEP = """
+INSERT INTO accounts_throttle AS t (key, count, since) VALUES (%(key)s, 1, clock_timestamp())
+ON CONFLICT (key) DO UPDATE SET count = t.count + 1, since = excluded.since
+"""
+KNOWN, KNOWN_DAYS = "login-known", 30
+
 
 def throttle_key(scope: str, subject: str) -> str:
     """A key that does not reveal its subject."""
@@ -46,11 +52,23 @@ def count(key: str, *, limit: int, window_s: int) -> int | None:
     return max(1, math.ceil(left_s)) if found > limit else None
 
 
-def is_spent(limits: Mapping[str, int], *, window_s: int) -> bool:
-    """Whether the next attempt of one of these keys would be more than its limit."""
+def spent(limits: Mapping[str, int], *, window_s: int) -> set[str]:
+    """The keys whose next attempt would be more than their limit."""
     with connection.cursor() as cursor:
         cursor.execute(_COUNTED, {"keys": list(limits), "window": window_s})
-        return any(found >= limits[key] for key, found in cursor.fetchall())
+        return {key for key, found in cursor.fetchall() if found >= limits[key]}
+
+
+def remember(subject: str, place: str) -> None:
+    """That somebody at this address had the right password of this account."""
+    with connection.cursor() as cursor:
+        cursor.execute(_KEEP, {"key": throttle_key(KNOWN, f"{subject} {place}")})
+
+
+def is_known(subject: str, place: str) -> bool:
+    """Whether somebody had it within the last 30 days."""
+    key = throttle_key(KNOWN, f"{subject} {place}")
+    return bool(spent({key: 1}, window_s=KNOWN_DAYS * 86_400))
 
 
 def address_range(address: str) -> str:
@@ -65,11 +83,12 @@ def address_range(address: str) -> str:
 
 
 def forget_old(hours: int = 24) -> int:
-    """Remove counters not used for `hours` hours; returns how many."""
+    """Remove counters not used for `hours` hours, and addresses not signed in from for 30 days;
+    returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM accounts_throttle WHERE since < clock_timestamp() - %s * interval '1"
-            " hour'",
-            [hours],
+            "DELETE FROM accounts_throttle WHERE since < clock_timestamp() - interval '1 hour'"
+            " * CASE WHEN key LIKE %s THEN %s ELSE %s END",
+            [f"{KNOWN}:%", KNOWN_DAYS * 24, hours],
         )
         return int(cursor.rowcount)

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from apps.accounts.models import User
 from tests import caches
+from tests.browser.network import alone
 from tests.browser.stage import Stage
 
 FLAGS = [
@@ -46,8 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(WITHIN_S))
         if "opened" in getattr(item, "fixturenames", ()):
             item.add_marker("chromium")
-            # Chromium drops its requests when a network interface comes or goes, as tests of
-            # containers in other processes make them do.
+            # Without a network of its own, Chromium drops requests when the host's changes.
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[NETWORK_CHANGED]))
 
 
@@ -91,12 +91,15 @@ def stage(
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    if found is None:
         pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+    network = alone(found, tmp_path_factory.mktemp("chromium"))
+    with network as (program, more), sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=program, headless=True, args=[*FLAGS, *more]
+        )
         yield launched
         launched.close()
         # connections opened next to Playwright's loop are not found after it has ended

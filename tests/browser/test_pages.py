@@ -239,6 +239,22 @@ def test_the_theme_follows_the_choice(stage: Stage, opened: Opener) -> None:
     expect(page.locator("html")).to_have_class("dark")
 
 
+@pytest.mark.parametrize("script", ["unfold/js/app*.js", "alpine_setup*.js"])
+def test_a_page_can_be_used_if_a_script_of_the_theme_does_not_load(
+    stage: Stage, browser: Browser, waiting: Job, script: str
+) -> None:
+    context = browser.new_context(base_url=stage.url)
+    context.add_cookies([stage.cookie(stage.olga)])
+    page = context.new_page()
+    page.route(f"**/{script}", lambda route: route.abort())
+    request = ApprovalRequest.objects.get(job_id=waiting.pk)
+    with page.expect_event("requestfailed"):
+        page.goto(f"/admin/approvals/approvalrequest/{request.pk}/change/")
+    page.get_by_role("button", name="Reject…").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    context.close()
+
+
 def test_the_policy_lets_nothing_written_into_a_page_run(stage: Stage, browser: Browser) -> None:
     context = browser.new_context(base_url=stage.url)
     context.add_cookies([stage.cookie(stage.vera)])

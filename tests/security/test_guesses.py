@@ -24,7 +24,8 @@ from tests.apps.jobs.builders import until
 from tests.house import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
-GUESSES, CODES, THREADS = 10_000, 100, 8
+# More guess at once than the servers let wait: the others are turned away without the work of a hash.
+GUESSES, CODES, THREADS = 10_000, 100, 40
 
 
 @pytest.fixture
@@ -67,6 +68,8 @@ def test_guesses_are_slowed_and_lock_nobody_out(ports: list[int]) -> None:
         User.objects.create_user(f"{name}@example.org", PASSWORD) for name in ("ada", "bob", "eve")
     )
     TOTP.activate(eve, "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    at_home = "127.0.0.9"
+    assert log_in(ports[0], ada.email, PASSWORD, at_home) == 200  # as on any day before
     told: Counter[tuple[str, int]] = Counter()
     ends, left, lock = threading.Event(), [GUESSES], threading.Lock()
     began = time.monotonic()
@@ -89,7 +92,7 @@ def test_guesses_are_slowed_and_lock_nobody_out(ports: list[int]) -> None:
         """Somebody else, and the owner of the account, all the while."""
         while not ends.wait(2):
             for email in (bob.email, ada.email):
-                until(lambda email=email: log_in(ports[0], email, PASSWORD, "127.0.0.9") == 200)
+                until(lambda email=email: log_in(ports[0], email, PASSWORD, at_home) == 200)
                 told["right", 200] += 1
 
     guessers = [threading.Thread(target=guess, args=(n,)) for n in range(THREADS)]

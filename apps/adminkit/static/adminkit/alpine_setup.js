@@ -1,10 +1,11 @@
 // The theme writes expressions into attributes. Under our policy Alpine interprets them without globals or functions;
 // those that the theme needs are registered here, before Alpine starts.
 document.addEventListener("alpine:init", () => {
-  Alpine.data("theme", () => ({
-    ...theme("auto"),
-    window: { location: { pathname: location.pathname, search: location.search } },
-  }));
+  Alpine.data("theme", () => {
+    const theirs = theme("auto");
+    document.documentElement.dataset.theme = "loaded";
+    return { ...theirs, window: { location: { pathname: location.pathname, search: location.search } } };
+  });
   Alpine.data("searchForm", searchForm);
   Alpine.data("page", () => ({
     activeTab: "",
