@@ -115,7 +115,11 @@ class Job(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["-created_at", "-id"], name="jobs_job_newest"),
+            models.Index(  # with what rights and filters ask of each row of a far page
+                fields=["-created_at", "-id"],
+                include=["workspace", "task_name"],
+                name="jobs_job_newest",
+            ),
             models.Index(fields=["workspace", "task_name", "-created_at"], name="jobs_job_task"),
             models.Index(fields=["status", "-created_at"], name="jobs_job_status_newest"),
             models.Index(
@@ -314,6 +318,11 @@ class Step(models.Model):
                 fields=["loop_id", "loop_index"],
                 name="jobs_step_loop_next",
                 condition=Q(loop_id__isnull=False, status=StepStatus.PENDING),
+            ),
+            models.Index(
+                fields=["job"],
+                name="jobs_step_suspended",
+                condition=Q(status=StepStatus.SUSPENDED),
             ),
             models.Index(
                 fields=["deadline_at"],

@@ -155,7 +155,8 @@ class Sight:
     def _whole(self, right: Right, workspace: str) -> Q:
         """For the workspaces on all of which they have the right. With a grant on every workspace,
         these are also all but the others; the shorter list is the quicker."""
-        whole, others = [], []
+        whole: list[int] = []
+        others: list[int] = []
         for view in self.views.values():
             (whole if right in _everywhere(view) else others).append(view.id)
         if self._has_grant_on_all(right) and len(others) < len(whole):

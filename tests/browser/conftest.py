@@ -114,7 +114,9 @@ class Watched:
         page.on(
             "console",
             lambda message: (
-                self._note(message.text) if message.type in ("error", "warning") else None
+                self._note(f"{message.text} ({message.location.get('url')})")
+                if message.type in ("error", "warning")
+                else None
             ),
         )
         page.on("pageerror", lambda error: self._note(str(error)))
