@@ -205,8 +205,8 @@ class Database(Files):
     def news(self, root: UUID, after: str, known_actions: Collection[int]) -> port.News:
         found = following.news(root, Cursor.parse(after), known_actions)
         return port.News(
-            [port.Relative(*astuple(job)) for job in found.relatives],
-            [port.StepNews(*astuple(step)) for step in found.steps],
+            found.relatives,
+            found.steps,
             [port.ActionNews(*astuple(action)) for action in found.actions],
             _piece(found.log),
             found.has_ended,

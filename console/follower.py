@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from console.port import BEGINNING, ActionNews, JobResult, LogPiece, News, Platform, Relative
+from console.port import BEGINNING, ActionNews, JobResult, LogPiece, News, Platform
 from console.screen import Screen
 from engine.lifecycle import FINAL_STEP, StepStatus
+from engine.news import Relative
 
 FASTEST_S = 0.03
 BEGUN = frozenset({StepStatus.RUNNING, StepStatus.SUSPENDED})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from engine.news import Relative, StepNews
 from engine.spec.model import Workspace as Definition
 
 SERVER = "_server"  # instead of a step's name: the server's lines about the job
@@ -156,32 +157,6 @@ class StepResult:
     status: str
     output: Any
     error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """A job that another one set off: its retry, a step's child job, or a hook's job."""
-
-    id: UUID
-    retry_of: UUID | None
-    parent: UUID | None
-    parent_step: str
-    source_type: str
-    source_id: str
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepNews:
-    """A step that runs, waits for a decision or has just ended, `seconds` since its start; or one
-    that failed and is tried again in `seconds`."""
-
-    id: int
-    job_id: UUID
-    name: str
-    status: str
-    error: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from console import port
 from engine.errors import Conflict, InputError, NotFound
+from engine.news import Relative, StepNews
 from engine.spec.model import Workspace as Definition
 from stroem.errors import Refused
 from stroem.http import Server
@@ -149,7 +150,7 @@ class Remote:
         return port.News(
             [_relative(job) for job in said["relatives"]],
             [
-                port.StepNews(
+                StepNews(
                     step["id"], UUID(step["job_id"]), step["name"], step["status"],
                     step["error"] or "", step["seconds"],
                 )
@@ -397,8 +398,8 @@ def _timed(part: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: _when(value) if key.endswith("_at") else value for key, value in part.items()}
 
 
-def _relative(said: Mapping[str, Any]) -> port.Relative:
-    return port.Relative(
+def _relative(said: Mapping[str, Any]) -> Relative:
+    return Relative(
         UUID(said["id"]), _id(said["retry_of"]), _id(said["parent"]), said["parent_step"],
         said["source_type"], said["source_id"], said["task"],
     )  # fmt: skip

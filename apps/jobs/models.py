@@ -320,9 +320,7 @@ class Step(models.Model):
                 condition=Q(loop_id__isnull=False, status=StepStatus.PENDING),
             ),
             models.Index(
-                fields=["job"],
-                name="jobs_step_suspended",
-                condition=Q(status=StepStatus.SUSPENDED),
+                fields=["job"], name="jobs_step_suspended", condition=Q(status=StepStatus.SUSPENDED)
             ),
             models.Index(
                 fields=["deadline_at"],

@@ -14,6 +14,7 @@ from apps.jobs.log.cursors import Cursor, Piece, read
 from apps.jobs.models import Job
 from apps.workflow_actions import snapshots
 from engine.lifecycle import FINAL_JOB
+from engine.news import Relative, StepNews
 
 HIDDEN = "Lines and errors of some jobs are left out: the right 'logs' on their tasks is missing"
 MOST_RELATIVES = 10_000
@@ -33,32 +34,6 @@ WHERE job_id = ANY(%s) AND owner_kind = 'step'
       OR completed_at > clock_timestamp() - make_interval(secs => %s))
 ORDER BY coalesce(completed_at, started_at), id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """A job that another one set off: its retry, a step's child job, or a hook's job."""
-
-    id: UUID
-    retry_of: UUID | None
-    parent: UUID | None
-    parent_step: str
-    source_type: str
-    source_id: str
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepNews:
-    """A step that runs, waits for a decision or has just ended, `seconds` since its start; or one
-    that failed and is tried again in `seconds`."""
-
-    id: int
-    job_id: UUID
-    name: str
-    status: str
-    error: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.api.shapes.base import Shape, TextOrNull, Values
-from apps.workflow_actions.following import News, Relative, StepNews
+from apps.workflow_actions.following import News
+from engine.news import Relative, StepNews
 
 
 class RelativeShape(Shape[Relative]):
