@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from console.base import PROGRAM
-from console.port import Platform
 from engine.errors import InputError, NotFound
+
+if TYPE_CHECKING:
+    from console.port import Platform
 
 SHORTEST = 4
 _HEX = re.compile(rf"[0-9a-f]{{{SHORTEST},32}}")

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import (
@@ -18,9 +18,11 @@ from django.core.management.base import (
 )
 from django.db import DatabaseError, ProgrammingError
 
-from console.port import Platform
 from engine import VERSION
 from engine.plain import plain_lines
+
+if TYPE_CHECKING:
+    from console.port import Platform
 
 __all__ = [
     "PROGRAM",

@@ -28,6 +28,8 @@ LENT = {
 POOLED = frozenset({"agents", "up", "run", "server", "scheduler", "worker"})
 # Ours in this package are short, and lack what only servers and Django's own commands use.
 HERE = Path(__file__).with_name("management") / "commands"
+# They show no pages, and whom they start shows none either.
+PAGELESS = frozenset({"agents", "run", "worker"})
 # They read files only (except for `validate --workspace`), and models would double their time.
 WITHOUT_MODELS = frozenset({"schema", "validate"})
 
@@ -40,8 +42,8 @@ class Program(ManagementUtility):
             return
         if words and words[0] not in POOLED:
             os.environ["STROEM_WITHOUT_POOL"] = "1"
-            if (HERE / f"{words[0]}.py").is_file():
-                os.environ["STROEM_WITHOUT_ALLAUTH"] = "1"
+        if words and (words[0] in PAGELESS or (HERE / f"{words[0]}.py").is_file()):
+            os.environ["STROEM_WITHOUT_ALLAUTH"] = "1"
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             os.environ["DJANGO_COLORS"] = "nocolor"
         try:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from engine.errors import AuthorError
 from engine.plain import plain
-from engine.spec import torc
 from engine.spec.model import Loaded, Task
+from engine.spec.torc import document
 
 if TYPE_CHECKING:
     from apps.workspaces.libraries.locking import Locked
@@ -65,8 +65,8 @@ def lock_libraries(folder: Path, names: Collection[str], *, move_all: bool) -> L
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
     """Raises AuthorError for a readable file other than a Torc specification: import its folder."""
-    root = torc.read(path.name, path.read_bytes()).root
-    if not (path.suffix in FLOW_FILES if root is None else torc.is_specification(root)):
+    root = document.read(path.name, path.read_bytes()).root
+    if not (path.suffix in FLOW_FILES if root is None else document.is_specification(root)):
         raise AuthorError(
             f"{plain(typed)} is a file: give the folder that contains it (only Torc files can be"
             " imported on their own)."

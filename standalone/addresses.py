@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
     settings.BROKER_URL = broker_url
     hang_up()
     settings.DATABASES["default"].update(settings.DATABASE_AT(db_url))
-    names = ("broker_url", "broker_read_url", "broker_write_url")
-    import_string(settings.CELERY_APP).conf.update(dict.fromkeys(names, broker_url))
+    if settings.CELERY_APP.rpartition(".")[0] in sys.modules:  # else it will read BROKER_URL
+        names = ("broker_url", "broker_read_url", "broker_write_url")
+        import_string(settings.CELERY_APP).conf.update(dict.fromkeys(names, broker_url))
 
 
 def _keep_files_in(folder: Path) -> None:

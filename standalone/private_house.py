@@ -3,7 +3,6 @@ at the end."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -61,23 +60,12 @@ def private_house(worker_config: str | None, *, has_agents: bool = False) -> Ite
 def _allow_libraries() -> None:
     """Who runs a task at their own machine may read whatever they can read: the settings of a
     server bind those who only write files for it."""
-    known = {
-        name: {
-            "type": source.type,
-            **({"path": str(source.path)} if source.path is not None else {}),
-            **({"url": source.url} if source.url is not None else {}),
-            **({"auth": source.auth} if source.auth in settings.STROEM.git_auth else {}),
-        }
-        for name, source in settings.STROEM.libraries.items()
+    at = settings.LIBRARY_AT
+    anything = {url: at("git", url=url) for url in ("https://", "ssh://", "file:///", "/")} | {
+        "any folder": at("folder", path=Path("/"))
     }
-    anything: dict[str, dict[str, str]] = {
-        f"any-{at}": {"type": "git", "url": url}
-        for at, url in enumerate(("https://", "ssh://", "file:///", "/"))
-    }
-    anything["any"] = {"type": "folder", "path": "/"}
-    for name in [name for name in os.environ if name.startswith("STROEM__LIBRARIES__")]:
-        del os.environ[name]
-    os.environ["STROEM__LIBRARIES"] = json.dumps({**known, **anything})
+    known = settings.STROEM
+    settings.STROEM = replace(known, libraries={**known.libraries, **anything})
 
 
 def _key() -> str:

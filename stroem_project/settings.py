@@ -215,9 +215,10 @@ STORAGES = {
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
 CELERY_APP = "stroem_project.celery.app"  # imported by the first process that needs it
-# For `standalone`, which starts servers itself: how to use them, which settings were given, and
-# where to write its servers' addresses.
+# For `standalone`, which starts servers itself: how to use them, which settings were given, where
+# to write its servers' addresses, and how to allow libraries.
 DATABASE_AT = database_settings
+LIBRARY_AT: type[stroem_config.Origin] = stroem_config.Origin
 STROEM_GIVEN = stroem_config.given
 PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)
 USE_TZ = True

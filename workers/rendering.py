@@ -21,7 +21,7 @@ from engine.orders import HELPER, INPUTS_FILE, ContainerWishes, Resources
 from engine.resources import read_memory
 from engine.spec import inputs
 from engine.spec.model import Action, Artifacts, InputField, OutputField
-from engine.spec.torc.conversion import with_recovery
+from engine.spec.torc.recovery import with_recovery
 from engine.state import names
 
 PRIMITIVES = frozenset(

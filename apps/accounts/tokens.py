@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import jwt
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
@@ -52,6 +51,8 @@ def issue_access(user: User, now: datetime, chain: uuid.UUID | None = None) -> s
     }
     if chain is not None:
         claims["sid"] = chain.hex
+    import jwt  # most processes issue and read no tokens
+
     return jwt.encode(claims, _signing_keys()[0], algorithm=_ALGORITHM)
 
 
@@ -61,6 +62,8 @@ def user_of_access(token: str) -> User:
 
 
 def _claims(token: str) -> dict[str, object]:
+    import jwt
+
     for key in _signing_keys():
         try:
             # `aud` is not ours: tokens issued for another audience are refused by PyJWT when none

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from engine.agents.limits import TaskLimits
 from engine.spec import (
@@ -24,7 +24,6 @@ from engine.spec import (
     libraries,
     reader,
     settling,
-    torc,
 )
 from engine.spec.access import read_shared_access
 from engine.spec.actions import read_action
@@ -35,7 +34,7 @@ from engine.spec.connections import (
     read_connection_type,
     read_mcp_server,
 )
-from engine.spec.draft import Draft, Named, Node, step_subject, task_subject
+from engine.spec.draft import Document, Draft, Named, Node, step_subject, task_subject
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
 from engine.spec.exports import read_exported_action, read_job_ends
@@ -46,7 +45,11 @@ from engine.spec.schedulers import read_scheduler
 from engine.spec.settling import settle
 from engine.spec.tags import bind
 from engine.spec.tasks import read_hooks, read_task
+from engine.spec.torc import document as documents
 from engine.spec.triggers import read_trigger
+
+if TYPE_CHECKING:
+    from engine.spec.torc.conversion import Converted
 
 Thing = TypeVar("Thing")
 ROOT = ".workflows"
@@ -110,7 +113,7 @@ def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
     return [
         path
         for path in sorted(contents, key=lambda path: PurePosixPath(path).parts)
-        if torc.is_candidate(path, contents[path])
+        if documents.is_candidate(path, contents[path])
         and path.startswith(f"{ROOT}/" if is_inside else "")
         and len(PurePosixPath(path).parts) - is_inside <= _DEEPEST
     ]
@@ -183,7 +186,7 @@ class _Merged:
         default_factory=lambda: {key: {} for key in (*MAPS, *EXPORTS.values())}
     )
     hooks: list[Entry] = field(default_factory=list)
-    torc: dict[str, torc.Converted] = field(default_factory=dict)
+    torc: dict[str, Converted] = field(default_factory=dict)
     is_complete: bool = True
     files: int = 0
     fetched: set[str] = field(default_factory=set)  # libraries
@@ -192,9 +195,9 @@ class _Merged:
 def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems) -> None:
     merged.files += 1
     is_ours = PurePosixPath(file).suffix in (".yaml", ".yml")
-    document = reader.read(file, text) if is_ours else torc.read(file, text)
-    if not is_ours or torc.is_specification(document.root):
-        _add_torc(merged, torc.convert(file, document), problems)
+    document = reader.read(file, text) if is_ours else documents.read(file, text)
+    if not is_ours or documents.is_specification(document.root):
+        _add_torc(merged, file, document, problems)
         return
     problems.extend(document.problems)
     if document.problems:
@@ -242,7 +245,10 @@ def _add_library(merged: _Merged, library: str, top: Entry, problems: Problems) 
             _add_named(merged.sections[section], section, name, named, problems)
 
 
-def _add_torc(merged: _Merged, converted: torc.Converted, problems: Problems) -> None:
+def _add_torc(merged: _Merged, file: str, document: Document, problems: Problems) -> None:
+    from engine.spec.torc.conversion import convert  # few workspaces have such files
+
+    converted = convert(file, document)
     problems.extend(converted.problems)
     known = merged.torc.get(converted.name)
     if known is not None:

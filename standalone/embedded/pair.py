@@ -69,7 +69,7 @@ class TemporaryDatabase(TemporaryServer):
         if self._copy_of is not None:
             prepared.copy("data", self._copy_of, self.cluster)
         log, stop_steps = self.folder / "database.log", postgres.STOP_AT_ONCE
-        return postgres.program(self.cluster, log, is_durable=False, stop_steps=stop_steps)
+        return postgres.program(self.cluster, log, postgres.FAST_NOT_DURABLE, stop_steps=stop_steps)
 
     def start(self) -> str:
         super().start()

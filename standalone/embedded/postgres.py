@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -35,6 +36,8 @@ FAST_NOT_DURABLE = (
     "shared_buffers=32MB",
     "min_wal_size=32MB",
 )
+# of a cluster to copy: files that wait for the log to grow would be half of it
+TO_BE_COPIED = (*FAST_NOT_DURABLE, "min_wal_size=2MB", "max_wal_size=2MB")
 ALWAYS = (
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -130,16 +133,13 @@ def _check_major(cluster: Cluster) -> None:
 
 
 def program(
-    cluster: Cluster, log: Path, *, is_durable: bool = True, stop_steps: StopSteps = STOP_STEPS
+    cluster: Cluster, log: Path, more: Sequence[str] = (), *, stop_steps: StopSteps = STOP_STEPS
 ) -> Program:
-    """The server of an existing cluster; it listens only on a socket in `cluster.sockets`."""
+    """The server of an existing cluster; it listens only on a socket in `cluster.sockets`.
+    `more`: further settings."""
     identity = identity_for(cluster.store)
     identity.own(cluster.sockets)
-    settings = (
-        *ALWAYS,
-        f"unix_socket_directories={cluster.sockets}",
-        *(() if is_durable else FAST_NOT_DURABLE),
-    )
+    settings = (*ALWAYS, f"unix_socket_directories={cluster.sockets}", *more)
     server = (str(postgres_bin() / "postgres"), "-D", str(cluster.data), "-p", PORT)
     options = [word for setting in settings for word in ("-c", setting)]
     return Program(

@@ -75,7 +75,9 @@ def _prepare(folder: Path, lifeline: Lifeline, fill: Callable[[str], None] | Non
     cluster = postgres.Cluster(store, sockets)
     try:
         postgres.prepare(cluster, is_small=True)
-        child = lifeline.spawn(postgres.program(cluster, store / "database.log", is_durable=False))
+        child = lifeline.spawn(
+            postgres.program(cluster, store / "database.log", postgres.TO_BE_COPIED)
+        )
         try:
             child.wait_until_ready()
             postgres.create_database(cluster)

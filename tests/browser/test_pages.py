@@ -24,6 +24,7 @@ from tests.browser import (
 )
 from tests.browser.conftest import PHONE, Opener
 from tests.browser.stage import Stage
+from tests.browser.structure import wrong_with
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 # Data for reports is left out: it takes as long as the rules themselves.
@@ -111,14 +112,16 @@ def serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("look", ["desk", "phone, dark"])
-def test_axe_finds_nothing_serious(stage: Stage, opened: Opener, waiting: Job, look: str) -> None:
+def test_axe_finds_nothing_serious_and_the_structure_is_sound(
+    stage: Stage, opened: Opener, waiting: Job, look: str
+) -> None:
     page = opened(stage.root, phone="phone" in look, dark="dark" in look)
     page.add_init_script(AXE)
     problems: list[str] = []
     for address in addresses(stage, waiting):
         answer = page.goto(address)
         assert answer is not None and answer.status == 200, address
-        problems += serious(page)
+        problems += serious(page) + wrong_with(page)
         width = page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )

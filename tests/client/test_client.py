@@ -1,4 +1,4 @@
-"""`stroem` on a laptop, against a real server and worker."""
+"""`stroem` on a laptop, against a real server and worker, which all these tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from uuid import uuid4
 
 import pytest
 
@@ -27,8 +28,9 @@ from tests.acceptance.serving import Served
 from tests.apps.artifacts.builders import shelve
 from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import start, until, workspace
+from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (fixtures)
 from tests.client.laptop import Laptop, key_of
-from tests.house import House
+from tests.house import House, database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SAID = 'OUTPUT: {"said": true}'
@@ -54,16 +56,17 @@ tasks:
 """
 
 
-@pytest.fixture
-def house(tmp_path: Path, process_env: dict[str, str]) -> Iterator[House]:
-    found = House(tmp_path, process_env)
+@pytest.fixture(scope="module")
+def house(shared_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:  # noqa: F811
+    env = os.environ | {"STROEM__DB__URL": database_url()}
+    found = House(tmp_path_factory.mktemp("house"), env)
     yield found
     found.close()
 
 
-@pytest.fixture
-def served(house: House, tmp_path: Path) -> Served:
-    workspace(tmp_path / "sources", FLOW, "shop")
+@pytest.fixture(scope="module")
+def served(house: House) -> Served:
+    workspace(house.folder / "sources", FLOW, "shop")
     house.worker("bench")
     house.scheduler()  # for retries
     return Served(house)
@@ -75,6 +78,7 @@ def laptop(served: Served, tmp_path: Path) -> Laptop:
     home = tmp_path / "home"
     home.mkdir()
     found = Laptop(home)
+    User.objects.filter(email="ann@example.org").update(email=f"{uuid4()}@example.org")
     url = f"http://127.0.0.1:{served.port}"
     said = found.lines("login", url, given=key_of(Role.ADMIN, "ann@example.org") + "\n")
     assert said == [f"{url}: signed in as ann@example.org (profile default)"]

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.acceptance.house import plain_environment
 from tests.house import ROOT
 
 # Pages, the API, the broker's clients, servers, and the runners' engines.
@@ -16,7 +17,8 @@ HEAVY = (
     "markdown_it", "celery", "kombu", "uvicorn", "requests", "docker", "kubernetes", "workers",
 )  # fmt: skip
 PROGRAM = """
-import runpy, sys
+import os, runpy, sys
+os._exit = sys.exit
 sys.argv = ["manage.py", *sys.argv[1:]]
 try:
     runpy.run_path("manage.py", run_name="__main__")
@@ -54,3 +56,32 @@ def test_a_short_command_imports_no_page_no_server_and_no_broker(
     assert "console.operator_command" in modules, found.stderr
     assert sorted(modules.intersection(HEAVY + needless)) == []
     assert len(modules) <= most
+
+
+PAGES = ("unfold.admin", "apps.jobs.pages", "rest_framework.views", "allauth", "jwt")
+TORC = "engine.spec.torc.conversion"
+
+
+def test_a_run_imports_no_page_and_no_reader_of_torc() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "run", "examples/hello", "hello-world"],
+        cwd=ROOT, env=plain_environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    modules = set(found.stdout.partition("MODULES\n")[2].splitlines())
+    assert "hello-world: completed" in found.stdout, found.stderr
+    assert sorted(modules.intersection((*PAGES, TORC, "requests"))) == []
+    assert len(modules) <= 1_500
+
+
+def test_a_worker_imports_no_page_and_no_reader_of_workflows(process_env: dict[str, str]) -> None:
+    lifeline, end = os.pipe()
+    os.close(end)  # so it stops at once
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "worker", "--lifeline-fd", str(lifeline)],
+        cwd=ROOT, env=process_env, capture_output=True, text=True, pass_fds=(lifeline,),
+    )  # fmt: skip
+    os.close(lifeline)
+    modules = set(found.stdout.partition("MODULES\n")[2].splitlines())
+    assert "workers.process" in modules, found.stderr
+    assert sorted(modules.intersection((*PAGES, TORC, *READER[:1], "console.port"))) == []
+    assert len(modules) <= 1_500

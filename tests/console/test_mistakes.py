@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (fixtures)
 from tests.house import ROOT
 
 LIST = Path(__file__).with_name("mistakes.txt")
@@ -48,13 +49,19 @@ def answer(command: str, env: dict[str, str]) -> tuple[str, int]:
     return (finished.stdout + finished.stderr).strip(), finished.returncode
 
 
-@pytest.mark.parametrize("mistake", mistakes(), ids=lambda mistake: mistake.command)
-def test_a_mistake_gets_the_answer_that_the_list_promises(
-    process_env: dict[str, str], mistake: Mistake
-) -> None:
+@pytest.fixture(scope="module")
+def imported(shared_db: None) -> None:  # noqa: F811
+    """Mistakes change nothing, so they share what is there."""
     from apps.workspaces.services import import_folder
 
     import_folder("default", ROOT / "examples" / "hello")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("mistake", mistakes(), ids=lambda mistake: mistake.command)
+def test_a_mistake_gets_the_answer_that_the_list_promises(
+    imported: None, process_env: dict[str, str], mistake: Mistake
+) -> None:
     env = process_env | {"COLUMNS": "80"}
     env.pop("PORT", None)
     assert answer(mistake.command, env) == (mistake.answer, mistake.code)

@@ -57,7 +57,10 @@ def guard() -> Iterator[Guard]:
 
 @pytest.fixture
 def pids(place: Path) -> Path:
-    file = place / "pids"
+    return empty(place / "pids")
+
+
+def empty(file: Path) -> Path:
     file.touch()
     file.chmod(0o666)
     return file
@@ -97,12 +100,15 @@ def test_what_hides_ends_with_its_step(
     assert alive(pids) == []
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_what_hides_ends_with_run(tmp_path: Path, pids: Path, way: str) -> None:
-    script = hide(way, pids)
-    (tmp_path / "hide.sh").write_text(script)
-    flow = "actions: {h: {type: script, source: hide.sh}}\ntasks: {main: {flow: {a: {action: h}}}}"
-    (tmp_path / "flow.yaml").write_text(flow)
+def test_what_hides_ends_with_run(tmp_path: Path, place: Path) -> None:
+    """One run with a step for each way."""
+    steps = {f"s{at}": (way, empty(place / f"pids{at}")) for at, way in enumerate(WAYS)}
+    flow = ""
+    for name, (way, pids) in steps.items():
+        (tmp_path / f"{name}.sh").write_text(hide(way, pids))
+        flow += f"      {name}: {{type: script, source: {name}.sh}}\n"
+    (tmp_path / "flow.yaml").write_text(f"tasks:\n  main:\n    flow:\n{flow}")
     done = manage("run", str(tmp_path), "main")
     assert done.returncode == 0, done.stderr
-    assert alive(pids) == []
+    left = {way: alive(pids) for way, pids in steps.values()}
+    assert left == {way: [] for way in WAYS}

@@ -52,15 +52,6 @@ def script_of(
     )
 
 
-def with_recovery(script: str, recovery_script: str, exit_code: int) -> str:
-    """`script` after its failure handler's recovery script, whose failure is only a warning."""
-    warning = "Warning: the recovery script ended with exit code"
-    return (
-        f"TORC_RETURN_CODE={exit_code} bash -c {shlex.quote(recovery_script)} || "
-        f'echo "{warning} $?; the job runs nevertheless" >&2\n{script}'
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Converted:
     """The task (None on errors), its name, and the actions of its steps by name."""

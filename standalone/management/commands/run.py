@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from apps.workspaces.services import import_folder
 from console import downloads
 from console.follower import Follower, answer, show_result
 from console.operator_command import TypedCommand
@@ -102,7 +103,8 @@ class Command(TypedCommand):
 
     def _start(self, folder: Path, directory: str, task: str, given: Mapping[str, Any]) -> UUID:
         name = workspace_name(folder)
-        if self.platform.import_folder(name, folder, directory).revision is None:
+        # by this process, which has just read them: a reader of their own takes a second to start
+        if import_folder(name, folder, directory=directory).current is None:
             raise AuthorError(
                 f"The files in {plain(folder)} have changed meanwhile and are no longer a valid"
                 " workspace."

@@ -3,6 +3,7 @@ takes is refused, and so is who must not see the task."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,10 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import Role, WorkspaceGrant
 from engine.rights import Right
-from tests.apps.api import test_access
 from tests.apps.api.callers import client_of, user
-from tests.apps.api.test_access import IN_VAIN, TABLE, World
+from tests.apps.api.test_access import IN_VAIN, TABLE, World, make_world
 
 pytestmark = pytest.mark.django_db
-world = test_access.world
 OF_ROLE = {Role.VIEWER: Right.SEE, Role.OPERATOR: Right.RUN, Role.ADMIN: Right.MANAGE}
 # What differs from the rights that first come with the role, by a part of the route.
 SPECIAL = {
@@ -27,6 +26,11 @@ SPECIAL = {
     "/delegate": Right.APPROVE,
 }
 OF_TASK = ("<str:job>", "tasks/<str:task>", "<str:trigger>")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
 
 
 def right_of(row: tuple[str, str]) -> Right:

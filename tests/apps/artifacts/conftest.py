@@ -13,7 +13,6 @@ from moto.server import ThreadedMotoServer
 
 from apps.artifacts import blobs
 from tests import caches
-from tests.apps.api.conftest import quick_hashes  # noqa: F401  (a fixture)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from apps.accounts.hashing import PasswordHasher
 from apps.signin import wire
 from apps.signin.providers import IdentityProvider
 from tests.apps.signin import provider
@@ -47,9 +46,3 @@ def offer(company_program: Company, settings: Any) -> Any:
         settings.STROEM = replace(settings.STROEM, auth=auth)
 
     return change
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("time_cost", 1), ("memory_cost", 8), ("parallelism", 1)):
-        monkeypatch.setattr(PasswordHasher, name, value)

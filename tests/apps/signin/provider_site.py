@@ -20,6 +20,7 @@ def configure(folder: Path) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     settings.configure(
         SECRET_KEY="of the provider",
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],  # each token costs one
         ALLOWED_HOSTS=["*"],
         DATABASES={
             "default": {

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from engine import spec
-from engine.spec import freeze, torc
+from engine.spec import freeze
+from engine.spec.torc import document as documents
 from tests.engine.spec.builders import with_secrets_of
 from tests.engine.spec.torc.builders import NOTATIONS, SAME, read
 
@@ -85,8 +86,8 @@ def test_everything_that_a_specification_says_is_in_the_task():
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_without_a_suffix_the_text_tells_its_notation(notation):
     content = (SAME / f"sweep.{notation}").read_bytes()
-    document = torc.read("specification", content)
-    assert torc.is_specification(document.root)
+    document = documents.read("specification", content)
+    assert documents.is_specification(document.root)
 
 
 @pytest.mark.parametrize("notation", NOTATIONS[1:])
