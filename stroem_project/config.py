@@ -238,6 +238,7 @@ class Retention:
 
     worker_hours: Annotated[float | None, number(at_least=1)] = None
     job_days: Annotated[float | None, number(at_least=1)] = None
+    audit_days: Annotated[float | None, number(at_least=1)] = None
     interval_s: Annotated[float, Key("interval_secs"), number(at_least=1)] = 3600.0
 
 

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from apps.accounts import connected
+from apps.accounts import alerts, connected
 from apps.accounts.key_admin import ApiTokenAdmin
 from apps.accounts.models import (
     ApiToken,
@@ -133,6 +133,13 @@ class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:
         with transaction.atomic():  # with its entry in the audit log
             return super().user_change_password(request, id, form_url)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "email" in form.changed_data:  # mail for a new password goes there now
+            before = form.initial["email"]
+            what = f"The address of your account is now {obj.email}; it was {before}."
+            alerts.tell(obj, "Your e-mail address was changed", what, to=before)
 
     @admin.display(description="state", ordering="is_active")
     def state(self, row: User) -> SafeString:

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from apps.accounts import alerts
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import ConnectedAgent, SpentToken, User
 from apps.audit.services import note
@@ -40,6 +41,9 @@ def let_in(user: User, code: str) -> None:
             expires_at=Now() + _lifetime(),
         )
         note("connected-agent.add", agent, by=user.email)
+        named = alerts.quoted(agent.name or agent.client_id)
+        said = f"You let an agent in at /mcp, where it can act as you: {named}."
+        alerts.tell(user, "An agent was let in", said, by=user.email)
 
 
 def user_of(token: str, resource: str, now: datetime) -> User:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from apps.accounts import devices
+from apps.accounts import devices, sessions
 from apps.accounts.errors import TooMany
 from apps.accounts.grants import signed_in
 from apps.accounts.throttles import spend, throttle_key
@@ -25,6 +27,9 @@ def device(request: HttpRequest) -> HttpResponse:
     shown: dict[str, Any] = {"title": "Sign in a program", "user": user}
     given = request.POST if request.method == "POST" else request.GET
     code = given.get("code", "")[:50].replace("\x00", "")
+    if not sessions.is_fresh(request):  # the program gets a key that outlives this session
+        back = f"{reverse('device')}?{urlencode({'code': code})}"
+        return sessions.sign_in_again(request, "to sign in a program", back)
     if code:
         try:
             spend(throttle_key("device-code", str(user.pk)), limit=TRIES, window_s=IN_S)

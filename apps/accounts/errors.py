@@ -13,6 +13,10 @@ class TokenRefused(StroemError):
     """A token that is unknown, used up, expired or revoked."""
 
 
+class SignInAgain(StroemError):
+    """Who holds this session or token signed in too long ago for what they want to do."""
+
+
 class TooMany(StroemError):
     """Try again after `retry_after_s` seconds."""
 

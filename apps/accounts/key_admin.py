@@ -3,7 +3,7 @@ answers its making."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -23,12 +23,13 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from apps.accounts import key_scopes, tokens
-from apps.accounts.models import ApiToken, Scope
+from apps.accounts import key_scopes, sessions, tokens
+from apps.accounts.models import ApiToken, Scope, User
 from apps.adminkit import generic
 from apps.adminkit.templatetags.adminkit import moment
 from engine.errors import InputError
 
+TO_MAKE_KEYS = "to make an API key"
 OVERLAPS = {"0": "at once", "1": "after an hour", "24": "after a day", "168": "after a week"}
 
 
@@ -72,6 +73,17 @@ class KeyForm(generic.ModelForm[ApiToken]):
                 raise ValidationError(wrong) from None
         return cleaned
 
+    def make(self, user: User, now: datetime) -> tuple[str, ApiToken]:
+        """The key, shown only now, and its row."""
+        given = self.cleaned_data
+        return tokens.make_key(
+            user,
+            given["name"],
+            tokens.expiry_after(given["days"], now),
+            scopes=given["scopes"],
+            workspaces=given["workspaces"],
+        )
+
 
 class ApiTokenAdmin(generic.SuperusersOnly, generic.ModelAdmin[ApiToken]):
     form = KeyForm
@@ -103,6 +115,13 @@ class ApiTokenAdmin(generic.SuperusersOnly, generic.ModelAdmin[ApiToken]):
     ) -> tuple[str, ...]:
         return self.of_existing if obj else ()
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not sessions.is_fresh(request):
+            return sessions.sign_in_again(request, TO_MAKE_KEYS, request.get_full_path())
+        return super().add_view(request, form_url, extra_context)
+
     def change_view(
         self,
         request: HttpRequest,
@@ -114,14 +133,7 @@ class ApiTokenAdmin(generic.SuperusersOnly, generic.ModelAdmin[ApiToken]):
         return super().change_view(request, object_id, form_url, more)
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
-        given = form.cleaned_data
-        key, made = tokens.make_key(
-            obj.user,
-            obj.name,
-            tokens.expiry_after(given["days"], timezone.now()),
-            scopes=given["scopes"],
-            workspaces=given["workspaces"],
-        )
+        key, made = form.make(obj.user, timezone.now())
         obj.pk, obj.prefix = made.pk, made.prefix
         obj.scopes, obj.workspaces = made.scopes, made.workspaces
         setattr(request, "_stroem_key", key)  # noqa: B010  (our attribute on Django's class)
@@ -136,18 +148,23 @@ class ApiTokenAdmin(generic.SuperusersOnly, generic.ModelAdmin[ApiToken]):
         row = self.get_object(request, str(pk))
         if row is None or not self.has_add_permission(request):
             raise PermissionDenied
+        page = reverse("admin:accounts_apitoken_change", args=[row.pk])
+        if not sessions.is_fresh(request):
+            return sessions.sign_in_again(request, "to make a new secret", page)
         hours = request.POST.get("overlap", "")
         if hours not in OVERLAPS:
             messages.error(request, "Choose until when the old secret stays good.")
-            return redirect(reverse("admin:accounts_apitoken_change", args=[row.pk]))
+            return redirect(page)
         key = tokens.rotate_key(row, timedelta(hours=int(hours)), timezone.now())
         return self._show(request, row, key, "New secret")
 
     def _show(self, request: HttpRequest, row: ApiToken, key: str, title: str) -> HttpResponse:
+        back = reverse("admin:accounts_apitoken_changelist")
         context = {
             **self.admin_site.each_context(request),
             "title": title,
-            "crumbs": [("API keys", reverse("admin:accounts_apitoken_changelist"))],
+            "crumbs": [("API keys", back)],
+            "back": back,
             "key": key,
             "row": row,
         }

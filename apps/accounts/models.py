@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from django.contrib.auth.models import AbstractUser, Group
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 from django.utils.crypto import salted_hmac
 
 from apps.accounts.querysets import UserManager
@@ -244,6 +244,19 @@ class SpentToken(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class Alert(models.Model):
+    """A mail that somebody is to get about their account; gone once it is sent."""
+
+    email = models.CharField(max_length=254)
+    subject = models.CharField(max_length=200)
+    body = models.TextField()
+    tries = models.PositiveSmallIntegerField(default=0)
+    try_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.email}: {self.subject}"
 
 
 class Throttle(models.Model):

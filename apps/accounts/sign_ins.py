@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 
+from apps.accounts import sessions
 from apps.accounts.throttles import count, throttle_key
 from apps.audit.services import note
 
@@ -20,6 +21,7 @@ def listen() -> None:
 
 
 def _begun(sender: Any, user: Any, request: Any, **more: Any) -> None:
+    sessions.note_begun(request.session)
     note_begun(user, getattr(request, BY, ""))
 
 

@@ -10,14 +10,14 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from apps.accounts import key_scopes, sign_ins
+from apps.accounts import alerts, key_scopes, sign_ins
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import ApiToken, RefreshToken, User
 from apps.audit.services import CHANGED, added, note
@@ -96,6 +96,17 @@ def _chain(claims: dict[str, object]) -> uuid.UUID | None:
         return uuid.UUID(hex=str(claims["sid"])) if "sid" in claims else None
     except ValueError:
         raise TokenRefused(BAD_TOKEN) from None
+
+
+def signed_in_at(token: str) -> datetime:
+    """When somebody proved who they are, to get this access token or those before it. Raises
+    TokenRefused."""
+    claims = _claims(token)
+    begun = None
+    if (chain := _chain(claims)) is not None:
+        links = RefreshToken.objects.filter(chain=chain).order_by("created_at")
+        begun = links.values_list("created_at", flat=True).first()
+    return begun or datetime.fromtimestamp(int(str(claims["iat"])), UTC)
 
 
 def begin_chain(user: User, now: datetime) -> Pair:
@@ -179,6 +190,7 @@ def make_key(
                 )
                 told = {"scopes": scopes, "workspaces": workspaces, "expires_at": expires_at}
                 note("api-key.add", f"{user.email}: {row}", by=by, changes=added(**told))
+                _tell(row, "A new API key", "An API key was made that acts as you", by)
         except IntegrityError:  # a prefix is 28 bits: two keys may share one
             continue
         return key, row
@@ -203,8 +215,18 @@ def rotate_key(row: ApiToken, overlap: timedelta, now: datetime) -> str:
         note(
             "api-key.rotate", f"{held.user.email}: {held}", changes={"secret": CHANGED}, detail=told
         )
+        _tell(held, "An API key has a new secret", "An API key that acts as you has a new secret")
     row.previous_until = held.previous_until
     return fresh
+
+
+def _tell(row: ApiToken, subject: str, what: str, by: str = "") -> None:
+    """Its person, who may not be the one who did it."""
+    scopes = f"with the scopes {', '.join(row.scopes)}"
+    where = f" on the workspaces {', '.join(row.workspaces)}" if row.workspaces else ""
+    named = f"{alerts.quoted(row.name)} ({row.prefix}…)"
+    said = f"{what}: {named}, {scopes}{where}.{alerts.until(row.expires_at)}"
+    alerts.tell(row.user, subject, said, by=by)
 
 
 def revoke_key(row: ApiToken) -> None:

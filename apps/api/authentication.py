@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -11,10 +12,12 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from apps.accounts import tokens
-from apps.accounts.errors import TokenRefused
+from apps.accounts import sessions, tokens
+from apps.accounts.errors import SignInAgain, TokenRefused
 from apps.accounts.models import User
 from apps.api import key_scopes
+
+TOO_OLD = "Making an API key takes a sign-in of the last 15 minutes: sign in again"
 
 
 def bearer_of(request: Request) -> str | None:
@@ -53,6 +56,17 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             "scheme": "bearer",
             "description": "An access token, or an API key (strm_…)",
         }
+
+
+def insist_on_fresh(request: Request, now: datetime) -> None:
+    """Raises SignInAgain: who only got hold of a session or token must not be able to stay."""
+    token = bearer_of(request)
+    if token is None:
+        is_fresh = sessions.is_fresh(request._request)
+    else:
+        is_fresh = now - tokens.signed_in_at(token) < timedelta(seconds=sessions.FRESH_S)
+    if not is_fresh:
+        raise SignInAgain(TOO_OLD)
 
 
 class IsPerson(BasePermission):

@@ -16,7 +16,7 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from apps.accounts.errors import SignInRefused, TokenRefused, TooMany
+from apps.accounts.errors import SignInAgain, SignInRefused, TokenRefused, TooMany
 from apps.approvals.errors import NotAllowed
 from apps.artifacts.errors import ForeignStorage, StorageAway
 from apps.jobs.log.archive import LogsAway
@@ -43,6 +43,7 @@ CODES = {
     503: "unavailable",
 }
 SECOND_FACTOR = "second_factor_needed"  # a 401 after a right password
+SIGN_IN_AGAIN = "sign_in_again"  # a 403 for who signed in too long ago
 INVALID = "invalid_input"  # a 400 whose `fields` say what is wrong
 _TEXTS = {exceptions.NotAuthenticated: "Authentication required", exceptions.NotFound: "Not found"}
 _STATUSES: tuple[tuple[type[StroemError], int], ...] = (
@@ -94,6 +95,8 @@ def told(status: int, sentence: str) -> dict[str, Any]:
 def _ours(error: StroemError) -> Response | None:
     if isinstance(error, SecondFactorNeeded):
         return Response({"error": str(error), "code": SECOND_FACTOR}, 401)
+    if isinstance(error, SignInAgain):
+        return Response({"error": str(error), "code": SIGN_IN_AGAIN}, 403)
     for kind, status in _STATUSES:
         if isinstance(error, kind):
             return Response(told(status, str(error)), status)

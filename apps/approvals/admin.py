@@ -259,6 +259,7 @@ def _page(
         "found": found,
         "form": form,
         "is_read": found.message != NO_INPUTS,
+        "hidden": rights.hidden_from(user, found),
         "reason": reason,
         "right": right,
         "why_not": rights.why_not(user, found) if found.is_open and right is None else "",
@@ -363,7 +364,9 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
 def inbox_panel(request: HttpRequest) -> dict[str, Any]:
     """Dashboard: requests that wait for the user."""
     rows = rights.waiting_for(request.user).select_related("workspace").order_by("created_at")
-    return {"requests": list(rows.defer("fields")[:8]), "count": rows.count()}
+    user = signed_in(request.user)
+    shown = [rights.veiled(user, row) for row in rows.defer("fields")[:8]]
+    return {"requests": shown, "count": rows.count()}
 
 
 def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
@@ -382,9 +385,12 @@ def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
 
 
 def _may_answer(request: HttpRequest, found: ApprovalRequest) -> bool:
-    """Whether this is a question to the user, with one field for the answer."""
+    """Whether this is a question to the user that they can read here, with one field for the
+    answer."""
     user = signed_in(request.user)
-    if not found.is_question or any(vote.user_id == user.pk for vote in found.votes.all()):
+    if not found.is_question or found.message == NO_INPUTS:
+        return False
+    if any(vote.user_id == user.pk for vote in found.votes.all()):
         return False
     return rights.right_to_decide(user, found) is not None
 

@@ -20,7 +20,6 @@ from apps.approvals import rights
 from apps.approvals.links import make_link
 from apps.approvals.models import Notice
 from apps.jobs.database.sql import fetch
-from apps.workspaces.rights import NO_INPUTS
 
 log = logging.getLogger("stroem.approvals")
 A_ROUND = 5  # notices
@@ -51,7 +50,7 @@ def send_mail() -> int:
     sent = 0
     for notice in (
         Notice.objects.filter(pk__in=taken)
-        .select_related("request__workspace", "user")
+        .select_related("request__workspace", "request__requested_by", "user")
         .order_by("pk")
     ):
         receivers = [notice.user] if notice.user else rights.people_asked(notice.request)
@@ -77,10 +76,11 @@ def _message(notice: Notice, user: User) -> EmailMessage:
     opening = OPENINGS[Notice.Kind(notice.kind)]
     if request.is_question:
         opening = opening.replace("approval", "answer")
+    told = [request.message] if rights.may_read(user, request) else []
+    told += [hidden] if (hidden := rights.hidden_from(user, request)) else []
     lines = [
         f"{opening}: {where}.",
-        "",
-        request.message if rights.may_read(user, request) else NO_INPUTS,
+        *(line for text in told for line in ("", text)),
         "",
         *_facts(request.deadline_at, request.min_approvals),
         f"Decide here: {make_link(request, user)}",

@@ -32,6 +32,7 @@ from engine.rights import Rights
 MOST_TOLD = 100
 UNSEEN = "Job not found"
 STARTED_IT = "You started this job, so somebody else must decide"
+NO_SUMMARY = "what is hidden from you: the right 'inputs' is missing"
 DELEGATED = "You delegated this decision to {taker}; take it back first"
 
 
@@ -148,8 +149,21 @@ def may_read(user: User, request: ApprovalRequest) -> bool:
 def veiled(user: User, request: ApprovalRequest) -> ApprovalRequest:
     """The request as `user` may read it; never saved. Without a query for each."""
     if not may_read(user, request):
-        request.message, request.summary, request.fields = NO_INPUTS, "", {}
+        request.message, request.fields = NO_INPUTS, {}
+        request.summary = NO_SUMMARY if request.is_of_agent else ""
     return request
+
+
+def hidden_from(user: User, request: ApprovalRequest) -> str:
+    """What of the job is not shown to `user`, who may have to decide without it, and whom to ask;
+    empty: nothing."""
+    if OnTask.INPUTS in rights_on(user, request):
+        return ""
+    starter = request.requested_by
+    known = [one.giver for one in request.delegations.all() if one.taker_id == user.pk]
+    known += [starter] if starter is not None and not starter.is_service else []
+    named = list(dict.fromkeys(one.email for one in known if one.pk != user.pk))
+    return f"{NO_INPUTS}. Ask {' or '.join([*named, 'an administrator'])}."
 
 
 def is_asked(user: User, request: ApprovalRequest) -> bool:

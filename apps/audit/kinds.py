@@ -20,4 +20,5 @@ KINDS = {
     "job": "jobs",
     "state": "state",
     "worker-limit": "worker limits",
+    "audit": "the audit log",
 }

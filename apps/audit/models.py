@@ -1,6 +1,8 @@
-"""One row for each act."""
+"""One row for each act, and the count of those that upkeep has removed."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Func
@@ -40,3 +42,15 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.actor or self.via}: {self.act} {self.object}"
+
+
+class Removal(models.Model):
+    """What upkeep has removed and not told of yet: it outlives the process that did it."""
+
+    ONLY: ClassVar = 1  # the one row
+    id = models.SmallIntegerField(primary_key=True)
+    until = models.DateTimeField()
+    count = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.count} before {self.until}"

@@ -13,7 +13,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
-from apps.accounts import connected, devices, throttles, tokens
+from apps.accounts import alerts, connected, devices, throttles, tokens
 from apps.agents import spending
 from apps.agents import sweeps as agents
 from apps.approvals import notices
@@ -22,6 +22,7 @@ from apps.artifacts import blobs
 from apps.artifacts.files import leaving
 from apps.artifacts.logs import leaving as log_leaving
 from apps.artifacts.logs import rounds as log_rounds
+from apps.audit import keeping
 from apps.conductor import partitions
 from apps.fleet import presence
 from apps.jobs.upkeep import retention, sweeps
@@ -71,6 +72,7 @@ def sweep() -> None:
             sweeps.ring_ready,
             *workflow_actions.SWEEPS,
             notices.send_mail,
+            alerts.send,
         ]
     )
 
@@ -98,7 +100,7 @@ def tidy() -> None:
 
 def expire() -> None:
     """Remove what `retention` no longer keeps: jobs with their logs, workers that are gone, old
-    costs."""
+    costs, old entries of the audit log."""
     _run(
         [
             retention.remove_old_jobs,
@@ -110,6 +112,7 @@ def expire() -> None:
             log_leaving.expire,
             blobs.clear_unused,
             deliveries.forget_old,
+            keeping.expire,
         ]
     )
 

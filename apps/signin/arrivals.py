@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
+from apps.accounts import alerts
 from apps.accounts.models import User
 from apps.audit.services import changes_of, note
 from apps.signin.errors import NotAdmitted
@@ -81,6 +82,10 @@ def _linked(provider: Named, identity: Identity) -> User:
         return user
     user = _by_email(provider, identity) or _new(provider, identity)
     SocialAccount.objects.create(provider=provider.name, uid=identity.subject, user=user)
+    who = identity.email or identity.name or identity.subject
+    note("social-account.add", user.email, by=user.email, detail=f"{provider.name}: {who}")
+    what = f"Whoever signs in at {provider.title} as {alerts.quoted(who)} now comes in as you."
+    alerts.tell(user, f"Your account is linked to {provider.title}", what, by=user.email)
     return user
 
 

@@ -13,28 +13,34 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from apps.accounts import sessions
 from apps.accounts.models import User
 from apps.accounts.sign_ins import BY
 from apps.signin.models import SignOn
 
 log = logging.getLogger("stroem.accounts")
 HOME = "/admin/"
-FRESH_S = 15 * 60
 SECOND_WITHIN_S = 10 * 60
-AT, HOW, SIGN_ON, SECOND, ENDED = (
-    "signin_at", "signin_how", "signin_sign_on", "signin_second", "signin_ended",
-)  # fmt: skip
+HOW, SIGN_ON, SECOND, ENDED = "signin_how", "signin_sign_on", "signin_second", "signin_ended"
 
 
-def enter(request: HttpRequest, user: User, how: str, sign_on: SignOn | None = None) -> None:
-    """Begin the session of somebody who has proven who they are. `how` is "password", "code",
-    "recovery code", "passkey" or the name of a provider."""
+def enter(
+    request: HttpRequest,
+    user: User,
+    how: str,
+    sign_on: SignOn | None = None,
+    proven_at: int | None = None,
+) -> None:
+    """Begin the session of somebody who has proven who they are, a while ago if a provider says so.
+    `how` is "password", "code", "recovery code", "passkey" or the name of a provider."""
     request.session.pop(SECOND, None)
     request.session.pop(ENDED, None)
     request.session.set_expiry(None)
     setattr(request, BY, how)
     login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
-    request.session[AT], request.session[HOW] = int(time.time()), how
+    if proven_at is not None:
+        sessions.note_begun(request.session, proven_at)
+    request.session[HOW] = how
     request.session[SIGN_ON] = None if sign_on is None else sign_on.pk
     address = request.META.get("REMOTE_ADDR", "")
     log.info("somebody signed in", extra={"fields": {"user": user.pk, "how": how, "from": address}})
@@ -44,12 +50,6 @@ def begin(request: HttpRequest) -> None:
     """Somebody begins to sign in: what their session holds until then is not kept for long."""
     if not request.user.is_authenticated:
         request.session.set_expiry(SECOND_WITHIN_S)
-
-
-def is_fresh(request: HttpRequest) -> bool:
-    """Whether this session began so lately that it may change how its person signs in."""
-    began = request.session.get(AT)
-    return isinstance(began, int) and 0 <= time.time() - began < FRESH_S
 
 
 @dataclass(frozen=True, slots=True)

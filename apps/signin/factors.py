@@ -17,7 +17,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
 
-from apps.accounts import sign_ins
+from apps.accounts import alerts, sign_ins
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import User
 from apps.accounts.throttles import count, spend, throttle_key
@@ -32,6 +32,11 @@ WRONG_CODE = "This code is wrong, or was used already"
 NO_PASSKEY = "This passkey is not known here, or was not asked for"
 SETUP = "signin_totp"
 TYPES = Authenticator.Type
+TOLD = {
+    "add": ("A way to sign in was added", "Added to your account: {}."),
+    "remove": ("A way to sign in was removed", "Taken from your account: {}."),
+    "renew": ("You have new recovery codes", "Replaced: {}. The old ones are void."),
+}
 
 
 def check_code(user: User, code: str) -> str:
@@ -122,7 +127,7 @@ def add_passkey(user: User, name: str, text: str) -> None:
     with transaction.atomic():
         webauthn.WebAuthn.add(user, name, credential)
         RecoveryCodes.activate(user)
-        _note("add", user, f"passkey {name}")
+        _note("add", user, f"passkey {alerts.quoted(name)}")
 
 
 def begin_sign_in() -> dict[str, Any]:
@@ -179,9 +184,10 @@ def renew_recovery_codes(user: User) -> None:
 @transaction.atomic
 def remove(user: User, pk: int) -> None:
     """Take one factor away; with the last one, the recovery codes go."""
-    if not Authenticator.objects.filter(user=user, pk=pk).delete()[0]:
+    row = Authenticator.objects.filter(user=user, pk=pk).first()
+    if row is None or not row.delete()[0]:
         return
-    _note("remove", user)
+    _note("remove", user, _named(row))
     if not _factors(user):
         Authenticator.objects.filter(user=user).delete()
 
@@ -191,12 +197,21 @@ def remove_all(user: User) -> int:
     """Returns how many there were, without the recovery codes."""
     gone = int(_factors(user).delete()[0])
     Authenticator.objects.filter(user=user).delete()
-    _note("remove", user, "all of them")
+    _note("remove", user, "all second factors")
     return gone
 
 
-def _note(verb: str, user: User, what: str = "") -> None:
+def _named(row: Any) -> str:
+    if row.type == TYPES.WEBAUTHN:
+        return f"passkey {alerts.quoted(row)}"
+    return "authenticator app" if row.type == TYPES.TOTP else "recovery codes"
+
+
+def _note(verb: str, user: User, what: str) -> None:
+    """In the log, and to the person."""
     note(f"second-factor.{verb}", user.email, detail=what)
+    subject, sentence = TOLD[verb]
+    alerts.tell(user, subject, sentence.format(what))
 
 
 def of(user: User) -> list[Any]:

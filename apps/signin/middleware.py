@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
@@ -12,37 +10,23 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 
+from apps.adminkit.policy import Middleware
 from apps.signin.entrance import ENDED, SIGN_ON
 
-Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 RETRY_S = 5
 SILENT = "The identity provider that you signed in with does not answer; try again"
 
 
-class SignOnsHold:
+class SignOnsHold(Middleware):
     """Only for sessions that began at a provider; costs others nothing."""
 
-    sync_capable = async_capable = True
+    def now(self, request: HttpRequest) -> HttpResponseBase:
+        return _refusal(request) or super().now(request)
 
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        if self.is_async:
-            return self._later(request)
-        return _refusal(request) or self.get_response(request)
-
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+    async def later(self, request: HttpRequest) -> HttpResponseBase:
         has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
         refused = await sync_to_async(_apart)(request) if has_session else None
-        if refused is not None:
-            return refused
-        answer = self.get_response(request)
-        assert not isinstance(answer, HttpResponseBase)
-        return await answer
+        return refused or await super().later(request)
 
 
 def stream_holds(session: SessionBase) -> bool:

@@ -16,6 +16,7 @@ from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOA
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from apps.accounts.sessions import FRESH_S
 from apps.signin import wire
 from apps.signin.errors import NotAdmitted, ProviderAway, ProviderWrong
 from apps.signin.identity import Identity, claim_of, identity_of
@@ -26,6 +27,10 @@ from apps.workspaces.sealing import seal, unseal
 NOT_BEGUN = (
     "This sign-in was not begun in this browser, has ended already, or took longer than ten"
     " minutes. Begin again."
+)
+NOT_AGAIN = (
+    "{} did not ask you to sign in again, so your session here stays as it was. Sign out there,"
+    " then try again."
 )
 
 
@@ -53,6 +58,7 @@ class Arrival:
     tokens: Tokens
     by_refresh: bool = False  # the groups come with ID tokens only
     next: str = ""
+    proven_at: int | None = None  # when they last showed it who they are, if it says that
 
 
 class _Adapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # untyped
@@ -85,10 +91,12 @@ def _app(provider: Named) -> Any:
 
 
 def begin(request: HttpRequest, provider: Named, next_url: str) -> HttpResponse:
-    """Leads to the provider. Raises ProviderAway and ProviderWrong."""
-    nonce = secrets.token_urlsafe(24)
+    """Leads to the provider; who has signed in is to do so again there. Raises ProviderAway and
+    ProviderWrong."""
+    nonce, again = secrets.token_urlsafe(24), request.user.is_authenticated
+    wanted = {"nonce": nonce} | ({"prompt": "login"} if again else {})
     answer: HttpResponse = _Provider(request, app=_app(provider)).redirect(
-        request, "login", next_url, auth_params={"nonce": nonce}, nonce=nonce
+        request, "login", next_url, auth_params=wanted, nonce=nonce, again=again
     )
     return answer
 
@@ -117,7 +125,12 @@ def finish(request: HttpRequest, provider: Named, now: datetime) -> Arrival:
         raise ProviderWrong("it sent no ID token")
     if claims.get("nonce") != state["nonce"]:
         raise ProviderWrong("its ID token is for another sign-in")
-    return replace(_arrival(provider.settings, tokens, claims), next=state.get("next") or "")
+    proven_at = claims.get("auth_time")
+    proven_at = int(proven_at) if isinstance(proven_at, int | float) else None
+    if state.get("again") and proven_at is not None and now.timestamp() - proven_at >= FRESH_S:
+        raise NotAdmitted(NOT_AGAIN.format(provider.title))
+    arrival = _arrival(provider.settings, tokens, claims)
+    return replace(arrival, next=state.get("next") or "", proven_at=proven_at)
 
 
 def ask_again(provider: Named, tokens: Tokens, now: datetime, *, by_refresh: bool) -> Arrival:

@@ -66,7 +66,7 @@ class Command(TypedCommand):
         else:
             key = _given("API key: ").strip()
         if not key:
-            raise InputError({"key": "no API key was given: make one on the page of your account"})
+            raise InputError({"key": f"no API key was given: make one at {url}/admin/keys/"})
         me = Server(Profile(url, key, ca_file), patience_s=0).get("auth", "me")
         name = self._keep(options["profile"], Profile(url, key, ca_file, me["email"]))
         said = f"{url}: signed in as {me['email']} (profile {name})"

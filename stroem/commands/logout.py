@@ -14,7 +14,7 @@ from stroem.profiles import Profiles
 
 
 class Command(TypedCommand):
-    help = "Forget the key of a profile. It stays valid: revoke it on the page of your account."
+    help = "Forget the key of a profile. It stays valid: revoke it at /admin/keys/ of its server."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")

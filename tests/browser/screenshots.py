@@ -444,6 +444,8 @@ def _of_settings(stage: Stage) -> dict[str, Scene]:
         "audit": ("/admin/audit/entry/", ()),
         "device": (f"/admin/device/?code={audit_scene.code()}", ()),
         "device-code": ("/admin/device/", ()),
+        "own-keys": ("/admin/keys/", ()),
+        "own-key": ("/admin/keys/new/", ()),
         "key": (f"/admin/accounts/apitoken/{key.pk}/change/", ()),
         "service-accounts": ("/admin/accounts/serviceaccount/", ()),
         "service-account": (f"/admin/accounts/serviceaccount/{key.user_id}/change/", ()),

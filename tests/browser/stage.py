@@ -15,12 +15,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import Group
 from django.db import connection
 
+from apps.accounts import sessions
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.jobs import services
 from apps.jobs.models import Job, Step
-from apps.signin import entrance
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder
 from tests.apps.jobs.builders import until
@@ -56,6 +57,8 @@ class Stage:
         self.folder = folder
         self.house = House(folder, env)
         self.site = self.workspace("site", (FILES / "site.yaml").read_text())
+        for name in ("auditors", "people-who-release-to-production", "support"):
+            Group.objects.create(name=name)
         self.root = User.objects.create_superuser("root@example.org", PASSWORD)
         self.olga = self.person("olga@example.org", Role.OPERATOR)
         self.otto = self.person("otto@example.org", Role.OPERATOR)
@@ -101,7 +104,7 @@ class Stage:
         session[SESSION_KEY] = str(user.pk)
         session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-        session[entrance.AT] = int(time.time())
+        session[sessions.AT] = int(time.time())
         session.save()
         return {"name": settings.SESSION_COOKIE_NAME, "value": session.session_key, "url": self.url}
 

@@ -56,6 +56,10 @@ TABLE: dict[tuple[str, str], Who] = {
     ("get", "admin/forgotten/sent/"): OWN,
     ("get", "admin/forgotten/<str:uidb64>/<str:token>/"): OWN,
     ("get", "admin/device/"): PEOPLE,
+    ("get", "admin/keys/"): PEOPLE,
+    ("get", "admin/keys/new/"): OWN,  # takes a sign-in of late
+    ("post", "admin/keys/<int:pk>/revoke/"): OWN,  # whose it is
+    ("post", "admin/keys/agents/<int:pk>/end/"): OWN,
     ("get", "admin/security/"): PEOPLE,
     # take a sign-in of late
     ("get", "admin/security/app/"): OWN,

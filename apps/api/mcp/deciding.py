@@ -25,11 +25,10 @@ def may_decide(user: User) -> bool:
 
 
 def list_approvals(user: User, given: Arguments) -> Any:
-    rows = rights.waiting_for(user).select_related("workspace").order_by("created_at", "id")
-    found = list(rows[: MOST + 1])
-    shown: dict[str, Any] = {
-        "approvals": [_described(rights.veiled(user, row)) for row in found[:MOST]]
-    }
+    rows = rights.waiting_for(user).select_related("workspace", "requested_by")
+    known = rows.prefetch_related("delegations__giver").order_by("created_at", "id")
+    found = list(known[: MOST + 1])
+    shown: dict[str, Any] = {"approvals": [_described(user, row) for row in found[:MOST]]}
     if len(found) > MOST:
         shown["more"] = f"only the oldest {MOST} are listed"
     return shown
@@ -61,13 +60,15 @@ def decide_approval(user: User, given: Arguments) -> Any:
     return {"status": decided.status}
 
 
-def _described(row: ApprovalRequest) -> dict[str, Any]:
+def _described(user: User, row: ApprovalRequest) -> dict[str, Any]:
+    rights.veiled(user, row)
     return {
         "job_id": str(row.job_id),
         "step": row.step_name,
         "workspace": row.workspace.name,
         "task_name": row.task_name,
         "message": row.message,
+        "hidden": rights.hidden_from(user, row) or None,
         "fields": row.fields,
         "digest": row.digest,
         "deadline_at": row.deadline_at,

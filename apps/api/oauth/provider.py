@@ -11,8 +11,9 @@ from allauth.idp.oidc.models import Client
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 
-from apps.accounts import connected
+from apps.accounts import connected, sessions
 from apps.accounts.grants import signed_in
 from apps.adminkit.policy import HEADER, POLICY
 from apps.api.oauth import offer
@@ -20,6 +21,8 @@ from apps.api.oauth.adapter import is_registered
 
 # What programs may tell about themselves; the rest is not stored.
 TOLD = ("client_name", "redirect_uris", "grant_types", "response_types")
+TO_LET_IN = "to let an agent in"
+TO_START_AGAIN = f"{TO_LET_IN}, then begin anew in its program"
 SILENT = {"none", "login", "select_account"}  # values of `prompt` that we do not carry out
 
 
@@ -40,12 +43,16 @@ class Authorization(library.AuthorizationView):  # type: ignore[misc]  # untyped
         why = _refusal(request)
         if why is not None:
             return render(request, "oauth/refused.html", {"why": why}, status=400)
+        if request.user.is_authenticated and not sessions.is_fresh(request):
+            return sessions.sign_in_again(request, TO_LET_IN, request.get_full_path())
         answer: HttpResponse = super().get(request, *args, **options)
         if answer.status_code == 200:
             answer[HEADER] = _policy(request.GET["redirect_uri"])
         return answer
 
     def post(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        if request.user.is_authenticated and not sessions.is_fresh(request):
+            return sessions.sign_in_again(request, TO_START_AGAIN, reverse("admin:index"))
         with transaction.atomic():
             answer: HttpResponse = super().post(request, *args, **options)
             code = parse_qs(urlsplit(answer.get("Location", "")).query).get("code")

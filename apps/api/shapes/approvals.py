@@ -118,10 +118,16 @@ class ApprovalPage(Shape[Values]):
 
 
 class ApprovalDetailShape(ApprovalShape):  # the context says which `user` asks
+    hidden = serializers.SerializerMethodField(
+        help_text="What of the job is hidden from the caller, and whom to ask"
+    )
     why_not = serializers.SerializerMethodField()
     votes = serializers.SerializerMethodField()
     delegations = serializers.SerializerMethodField()
     records = serializers.SerializerMethodField()
+
+    def get_hidden(self, row: ApprovalRequest) -> str | None:
+        return rights.hidden_from(self.context["user"], row) or None
 
     def get_why_not(self, row: ApprovalRequest) -> str | None:
         return rights.why_not(self.context["user"], row) or None

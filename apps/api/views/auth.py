@@ -19,7 +19,7 @@ from apps.accounts.key_scopes import EVERYTHING
 from apps.accounts.models import ApiToken, User
 from apps.accounts.throttles import address_range, spend, throttle_key
 from apps.api import scope
-from apps.api.authentication import IsPerson, bearer_of
+from apps.api.authentication import IsPerson, bearer_of, insist_on_fresh
 from apps.api.shapes.accounts import (
     ConnectedAgentShape,
     KeyRequest,
@@ -157,6 +157,7 @@ class AgentView(ApiView):
 
 def new_key(request: Request, user: User) -> Response:
     """What the request asks for, for this user."""
+    insist_on_fresh(request, timezone.now())
     spend(throttle_key("keys", str(request.user.pk)), limit=KEY_CALLS_A_MINUTE, window_s=60)
     given = checked(KeyRequest, request)
     days = given.get("expires_in_days")
@@ -173,6 +174,7 @@ def new_key(request: Request, user: User) -> Response:
 
 
 def rotated_key(request: Request, row: ApiToken) -> Response:
+    insist_on_fresh(request, timezone.now())
     overlap = timedelta(hours=checked(RotateRequest, request)["overlap_hours"])
     key = tokens.rotate_key(row, overlap, timezone.now())
     return answer(NewKeyShape, {"key": key, "row": row})

@@ -55,8 +55,9 @@ def home_of(caller: str, node: Node) -> Home:
 
 def masks_of(node: Node) -> tuple[str, ...]:
     """The owner's secret values, which nobody of the caller may see: none where none can be
-    resolved, so that no text can contain them."""
-    if node.abroad is None or node.abroad.refusal:
+    resolved, so that no text can contain them, and none where the step gets none. It could
+    otherwise print guesses, and what is masked would be a secret of the owner."""
+    if node.abroad is None or node.abroad.refusal or not node.abroad.with_secrets:
         return ()
     try:
         return sensitive_of(node.abroad.revision_id)

@@ -45,6 +45,10 @@ class SignIn(LoginView):
             return redirect(entrance.next_of(request))
         return super().dispatch(request, *args, **options)
 
+    def get_initial(self) -> dict[str, Any]:
+        user = self.request.user  # somebody who is to sign in again
+        return {"username": user.email} if user.is_authenticated else {}
+
     def form_valid(self, form: Any) -> HttpResponse:
         user = cast(User, form.get_user())
         if second_factors(user):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from urllib.parse import urlencode
 
 from allauth.socialaccount.models import SocialAccount
 from django.contrib import admin, messages
@@ -15,8 +14,9 @@ from django.shortcuts import redirect, render
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
+from apps.accounts import sessions
 from apps.accounts.errors import TooMany
-from apps.signin import entrance, factors
+from apps.signin import factors
 from apps.signin.adapters import offers_passkeys
 from apps.signin.entrance import signed_in
 from apps.signin.offered import named
@@ -32,10 +32,9 @@ def fresh(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         if not signed_in(request).has_usable_password():
             raise PermissionDenied
-        if not entrance.is_fresh(request):
-            messages.info(request, "Sign in again to change how you sign in.")
-            back = urlencode({"again": 1, "next": reverse("signin_security")})
-            return redirect(f"{reverse('admin:login')}?{back}")
+        if not sessions.is_fresh(request):
+            back = reverse("signin_security")
+            return sessions.sign_in_again(request, "to change how you sign in", back)
         return view(request, *args, **options)
 
     return guarded

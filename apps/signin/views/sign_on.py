@@ -45,7 +45,7 @@ def callback(request: HttpRequest, name: str) -> HttpResponse:
     except (TooMany, NotAdmitted, ProviderAway, ProviderWrong) as error:
         return _refused(request, provider, error)
     sign_on = checks.begin(provider, user, arrival)
-    entrance.enter(request, user, provider.name, sign_on)
+    entrance.enter(request, user, provider.name, sign_on, arrival.proven_at)
     return redirect(arrival.next or entrance.HOME)
 
 

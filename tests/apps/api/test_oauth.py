@@ -17,11 +17,12 @@ import pytest
 from allauth.idp.oidc.models import Client as Program
 from allauth.idp.oidc.models import Token
 from django.conf import settings as ours
+from django.core import mail
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from apps.accounts import connected
+from apps.accounts import alerts, connected, sessions
 from apps.accounts.errors import TokenRefused
 from apps.accounts.models import ConnectedAgent, SpentToken, Throttle, User
 from apps.api.oauth import offer, views
@@ -136,6 +137,28 @@ def test_a_person_lets_an_agent_in(agent: Agent) -> None:
     assert owner(tokens["access_token"]) == agent.person
     assert not ConnectedAgent.objects.filter(last_used_at=None).exists()
     assert tokens["access_token"] not in str(list(Token.objects.values())), "only a digest is kept"
+
+
+def test_the_person_gets_a_mail_about_it(agent: Agent, settings: Any) -> None:
+    settings.MAIL_IS_CONFIGURED = True
+    given = agent.connect()
+    assert alerts.send() == 1
+    (found,) = mail.outbox
+    assert found.to == [agent.person.email] and "act as you: “Helper”." in found.body
+    assert not any(given[name] in found.body for name in ("access_token", "refresh_token"))
+
+
+def test_an_old_session_lets_no_agent_in_before_it_signs_in_again(agent: Agent) -> None:
+    page = agent.asks()
+    session = agent.browser.session
+    session[sessions.AT] -= sessions.FRESH_S
+    session.save()
+    for answer in (agent.asks(), agent.decide(page)):
+        assert answer["Location"].startswith("/admin/login/?again=1&next=%2F")
+    assert not ConnectedAgent.objects.exists()
+    back = parse_qs(urlsplit(agent.asks()["Location"]).query)["next"][0]
+    agent.browser.force_login(agent.person)
+    assert "Let “Helper” in?" in agent.browser.get(back).content.decode()
 
 
 def test_its_token_is_good_for_nothing_else(agent: Agent) -> None:

@@ -127,6 +127,14 @@ def test_given_secrets_are_read_and_hidden_from_the_caller(tmp_path: Path) -> No
     assert f"key {MASK}" in log_of(job)
 
 
+def test_what_is_masked_tells_nobody_about_secrets_that_are_not_given(tmp_path: Path) -> None:
+    owner(tmp_path, grant("deploy"))
+    job = start(caller(tmp_path), what=SECRET)  # a guess
+    with local_worker(tmp_path) as worker:
+        assert worker.carry_out() == 1
+    assert f"from the file: {SECRET} in product" in log_of(job) and MASK not in log_of(job)
+
+
 def test_secrets_that_are_not_given_make_the_step_fail_and_name_the_cure(tmp_path: Path) -> None:
     product = owner(tmp_path, grant("lock"))
     (warning,) = [one for one in product.problems if one["code"] == "export-secrets"]

@@ -49,14 +49,15 @@ class Company:
         """How often it was asked for tokens and data of users."""
         return int(requests.get(f"{self.url}/asked", timeout=30).text)
 
-    def browser(self, who: str) -> requests.Session:
-        session = requests.Session()
-        session.get(f"{self.url}/as", params={"who": who}, timeout=30).raise_for_status()
+    def browser(self, who: str, ago: int = 0) -> requests.Session:
+        """Of somebody who signed in there so many seconds ago."""
+        session, given = requests.Session(), {"who": who, "ago": str(ago)}
+        session.get(f"{self.url}/as", params=given, timeout=30).raise_for_status()
         return session
 
-    def answer(self, who: str, address: str) -> str:
+    def answer(self, who: str, address: str, ago: int = 0) -> str:
         """Where it leads somebody who comes with our request."""
-        found = self.browser(who).get(address, allow_redirects=False, timeout=30)
+        found = self.browser(who, ago).get(address, allow_redirects=False, timeout=30)
         assert found.status_code == 302, found.text[-800:]
         return found.headers["Location"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -13,6 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from tests.apps.signin.provider import CLIENT, LATE, SECRET
@@ -24,6 +26,8 @@ asked = [0]
 class Adapter(DefaultOIDCAdapter):  # type: ignore[misc]  # untyped
     def get_claims(self, purpose: str, user: Any, client: Any, scopes: Any, **more: Any) -> Any:
         claims = super().get_claims(purpose, user, client, scopes, **more)
+        if purpose == "id_token":
+            claims["auth_time"] = int(user.last_login.timestamp())
         if purpose == ("id_token" if client.id == LATE else "userinfo"):
             claims["groups"] = [one.name for one in user.groups.order_by("name")]
         return claims
@@ -43,6 +47,8 @@ def make_clients() -> None:
 def enter(request: HttpRequest) -> HttpResponse:
     who = User.objects.get(username=request.GET["who"])
     login(request, who, "django.contrib.auth.backends.ModelBackend")
+    ago = timedelta(seconds=int(request.GET.get("ago", 0)))
+    User.objects.filter(pk=who.pk).update(last_login=timezone.now() - ago)
     return HttpResponse("in")
 
 

@@ -17,6 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client, RequestFactory
 
+from apps.accounts import sessions
 from apps.accounts.errors import SignInRefused, TooMany
 from apps.accounts.models import Throttle, User
 from apps.audit.models import Entry
@@ -222,7 +223,7 @@ def test_the_second_page_is_for_those_who_just_gave_a_password(guarded: Person, 
 def test_an_old_session_changes_no_factor(ada: Person) -> None:
     ada.signs_in()
     session = ada.browser.session
-    session[entrance.AT] -= entrance.FRESH_S + 1
+    session[sessions.AT] -= sessions.FRESH_S + 1
     session.save()
     for address in ("app/", "codes/", "passkey/", "passkey/begin/", "1/remove/"):
         answer = ada.browser.post(f"/admin/security/{address}", {"code": "1"})
