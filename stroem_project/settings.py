@@ -218,7 +218,7 @@ CELERY_APP = "stroem_project.celery.app"  # imported by the first process that n
 # For `standalone`, which starts servers itself: how to use them, which settings were given, where
 # to write its servers' addresses, and how to allow libraries.
 DATABASE_AT = database_settings
-LIBRARY_AT: type[stroem_config.Origin] = stroem_config.Origin
+ANY_LIBRARY = stroem_config.any_library
 STROEM_GIVEN = stroem_config.given
 PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)
 USE_TZ = True
