@@ -15,10 +15,10 @@ def test_a_page_without_structure_is_noticed(stage: Stage, opened: Opener) -> No
     page.goto("/admin/tasks/")
     page.evaluate(AXE)
     assert wrong_with(page) == []
-    tiny = "style='width: 8px; height: 8px; padding: 0'"
+    tiny = "href='#' style='display: block; width: 8px; height: 8px; overflow: hidden'"
     page.evaluate(
         f"""document.body.innerHTML = "<h2>a</h2><h4>b</h4><i class=material-symbols-outlined>c</i>"
-        + "<button {tiny}>d</button><button {tiny}>e</button>" """
+        + "<a {tiny}>d</a><a {tiny}>e</a>" """
     )
     said = " ".join(wrong_with(page))
     assert all(f": {rule}: " in said for rule in (*RULES[:4], "region")), said
