@@ -5,6 +5,7 @@ import base64
 import gc
 import os
 import sys
+from importlib.util import find_spec
 
 from stroem_project import handover
 
@@ -20,12 +21,10 @@ def main() -> None:
     if sys.argv[1:2] in KEEP_NOTHING and not reads_stored and not os.environ.get("STROEM_KEYS"):
         os.environ["STROEM_KEYS"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
-    try:
-        import django  # noqa: F401
-        import psycopg  # noqa: F401
-    except ImportError as error:
+    missing = next((name for name in ("django", "psycopg") if find_spec(name) is None), None)
+    if missing is not None:
         print(
-            f"This Python ({sys.executable}) does not have Stroem's packages ({error}): run"
+            f"This Python ({sys.executable}) does not have Stroem's packages (no {missing}): run"
             " `make install` once, then use .venv/bin/python or `. .venv/bin/activate`.",
             file=sys.stderr,
         )

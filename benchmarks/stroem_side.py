@@ -146,7 +146,7 @@ def installation(
         store, sockets = temporary_folders(lifeline)
         cluster = postgres.Cluster(store, sockets)
         postgres.prepare(cluster)
-        server = lifeline.spawn(postgres.program(cluster, folder / "database.log", is_durable=True))
+        server = lifeline.spawn(postgres.program(cluster, folder / "database.log"))
         stack.callback(server.stop)
         server.wait_until_ready()
         postgres.create_database(cluster)

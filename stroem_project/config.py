@@ -184,6 +184,12 @@ class Origin:
         return None
 
 
+def any_library() -> dict[str, Origin]:
+    """Entries that allow whatever this process can read."""
+    urls = ("https://", "ssh://", "file:///", "/")
+    return {url: Origin("git", url=url) for url in urls} | {"any": Origin("folder", Path("/"))}
+
+
 @dataclass(frozen=True, slots=True)
 class Source(Origin):
     """Where a workspace comes from."""

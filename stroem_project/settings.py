@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from psycopg.conninfo import conninfo_to_dict
-
 from engine.log_format import FORMATTERS
 from engine.settings.readers import SECRET_LENGTH, is_repetitive
 from stroem_project import config as stroem_config
@@ -155,8 +153,14 @@ if not (_POOL.isascii() and _POOL.isdigit() and int(_POOL)):
 _POOL_OPTIONS = {"min_size": 0, "max_size": int(_POOL), "timeout": 10}
 
 
+def _parts_of(url: str) -> dict[str, Any]:
+    from psycopg.conninfo import conninfo_to_dict  # a third of a start that needs no database
+
+    return conninfo_to_dict(url)
+
+
 def database_settings(url: str | None) -> dict[str, Any]:
-    parts = conninfo_to_dict(url or "")
+    parts = _parts_of(url) if url else {}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.pop("dbname", "stroem"),
@@ -218,7 +222,7 @@ CELERY_APP = "stroem_project.celery.app"  # imported by the first process that n
 # For `standalone`, which starts servers itself: how to use them, which settings were given, where
 # to write its servers' addresses, and how to allow libraries.
 DATABASE_AT = database_settings
-LIBRARY_AT: type[stroem_config.Origin] = stroem_config.Origin
+ANY_LIBRARY = stroem_config.any_library
 STROEM_GIVEN = stroem_config.given
 PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)
 USE_TZ = True

@@ -43,6 +43,10 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text, self.path)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
     def statements(self) -> Iterator[str]:
         """The texts of the .sql files beside it, which one of the modules of a room loads."""
         folder = (ROOT / self.path).parent
@@ -50,11 +54,11 @@ class Source:
             yield from (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.sql")))
 
     def calls(self) -> Iterator[ast.Call]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
+        return (node for node in self.nodes if isinstance(node, ast.Call))
 
     def imported(self) -> Iterator[tuple[ast.stmt, str]]:
         """Every imported name, dotted: `from a.b import c` gives a.b.c, `import a.b` gives a.b."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((node, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.level == 0:

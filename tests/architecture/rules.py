@@ -38,7 +38,7 @@ def status_is_written_by_the_pen_only(source: Source) -> Iterator[Finding]:
     change."""
     if source.package == "apps" and source.room.startswith("transitions"):
         return
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         targets: list[ast.expr] = []
         match node:
             case ast.Assign():
@@ -215,7 +215,7 @@ APP_LABELS = frozenset(
 
 def texts_of(source: Source) -> Iterator[tuple[int, str]]:
     """Every text in the file, and the .sql files beside it."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
     yield from ((1, text) for text in source.statements())
@@ -243,7 +243,7 @@ STATUS_IN_SQL = re.compile(
 
 def statuses_are_members_of_their_enum(source: Source) -> Iterator[Finding]:
     """In Python a status is a member of an enum; SQL may spell it, as the enum does."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         match node:
             case ast.keyword(arg=str(name)) if name.split("__")[0] == "status":
                 sides: list[ast.expr] = [node.value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,16 @@ def test_a_short_command_imports_no_page_no_server_and_no_broker(
     assert "console.operator_command" in modules, found.stderr
     assert sorted(modules.intersection(HEAVY + needless)) == []
     assert len(modules) <= most
+
+
+def test_checking_files_imports_no_client_of_the_database(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "validate", "examples/hello"],
+        cwd=ROOT, env=plain_environment(STROEM__DATA_DIR=str(tmp_path)), capture_output=True,
+        text=True,
+    )  # fmt: skip
+    modules = set(found.stdout.partition("MODULES\n")[2].splitlines())
+    assert "Valid: " in found.stdout and "psycopg" not in modules, found
 
 
 PAGES = ("unfold.admin", "apps.jobs.pages", "rest_framework.views", "allauth", "jwt")
