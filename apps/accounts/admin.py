@@ -3,7 +3,7 @@ themselves any."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django import forms
@@ -48,6 +48,7 @@ RIGHTS_OF = (
     "Of a custom grant: what it gives, beside seeing the task. Of a denial: what it takes away;"
     " nothing chosen, or 'see', takes everything away."
 )
+OF_GROUPS = "Gives the grants of these groups."
 NO_MEMBERS = "None yet. Groups are chosen on the page of a user."
 
 
@@ -157,7 +158,7 @@ class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         if db_field.name == "groups":
-            options["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+            options |= {"widget": UnfoldAdminCheckboxSelectMultipleWidget(), "help_text": OF_GROUPS}
         return super().formfield_for_manytomany(db_field, request, **options)
 
 
@@ -217,6 +218,7 @@ class ServiceForm(generic.ModelForm[ServiceAccount]):
     class Meta:
         model = ServiceAccount
         fields = ("name", "is_active", "groups")
+        help_texts: ClassVar = {"is_active": "Off: none of its keys works. Nothing is lost."}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -261,7 +263,7 @@ class ServiceAccountAdmin(SuperusersOnly, generic.ModelAdmin[ServiceAccount]):
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         if db_field.name == "groups":
-            options["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+            options |= {"widget": UnfoldAdminCheckboxSelectMultipleWidget(), "help_text": OF_GROUPS}
         return super().formfield_for_manytomany(db_field, request, **options)
 
     @admin.display(description="service account", ordering="email")

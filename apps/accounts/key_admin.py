@@ -26,6 +26,7 @@ from unfold.widgets import (
 from apps.accounts import key_scopes, sessions, tokens
 from apps.accounts.models import ApiToken, Scope, User
 from apps.adminkit import generic
+from apps.adminkit.badges import badge
 from apps.adminkit.templatetags.adminkit import moment
 from engine.errors import InputError
 
@@ -199,7 +200,9 @@ class ApiTokenAdmin(generic.SuperusersOnly, generic.ModelAdmin[ApiToken]):
 
     @admin.display(description="expires", ordering="expires_at")
     def expires(self, row: ApiToken) -> SafeString | str:
-        return moment(row.expires_at)
+        if row.expires_at is None or row.expires_at > timezone.now():
+            return moment(row.expires_at)
+        return format_html("{} {}", badge("cancelled", "expired"), moment(row.expires_at))
 
     @admin.display(description="last used", ordering="last_used_at")
     def used(self, row: ApiToken) -> SafeString | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.accounts import connected, sessions, tokens
 from apps.accounts.grants import signed_in
@@ -23,6 +24,8 @@ class OwnKeyForm(KeyForm):
     class Meta:
         model = ApiToken
         fields = ("name",)
+        widgets: ClassVar = {"name": UnfoldAdminTextInputWidget()}
+        help_texts: ClassVar = {"name": "What uses it, such as a laptop or a pipeline."}
 
 
 @require_GET

@@ -31,30 +31,42 @@ HEADER = "Content-Security-Policy"
 HTTPS_ONLY = "max-age=31536000"  # a year
 
 
-class PagePolicy:
-    """Adds the policy to every response without one."""
+Answer = HttpResponseBase | Awaitable[HttpResponseBase]
+
+
+class Middleware:
+    """For pages and for streams: classes put something around `now`, and around `later`."""
 
     sync_capable = async_capable = True
 
-    def __init__(
-        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    ) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self.is_async:
-            return self._later(request)
+    def __call__(self, request: HttpRequest) -> Answer:
+        return self.later(request) if self.is_async else self.now(request)
+
+    def now(self, request: HttpRequest) -> HttpResponseBase:
         answer = self.get_response(request)
         assert isinstance(answer, HttpResponseBase)
-        return _guarded(answer)
+        return answer
 
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+    async def later(self, request: HttpRequest) -> HttpResponseBase:
         answer = self.get_response(request)
         assert not isinstance(answer, HttpResponseBase)
-        return _guarded(await answer)
+        return await answer
+
+
+class PagePolicy(Middleware):
+    """Adds the policy to every response without one."""
+
+    def now(self, request: HttpRequest) -> HttpResponseBase:
+        return _guarded(super().now(request))
+
+    async def later(self, request: HttpRequest) -> HttpResponseBase:
+        return _guarded(await super().later(request))
 
 
 def _guarded(answer: HttpResponseBase) -> HttpResponseBase:
@@ -65,36 +77,23 @@ def _guarded(answer: HttpResponseBase) -> HttpResponseBase:
     return answer
 
 
-Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 current_request: ContextVar[HttpRequest | None] = ContextVar("request", default=None)
 
 
-class CurrentRequest:
+class CurrentRequest(Middleware):
     """What is done for a request can find out which one: the audit log says who caused it."""
 
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        if self.is_async:
-            return self._later(request)
+    def now(self, request: HttpRequest) -> HttpResponseBase:
         before = current_request.set(request)
         try:
-            return self.get_response(request)
+            return super().now(request)
         finally:
             current_request.reset(before)
 
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+    async def later(self, request: HttpRequest) -> HttpResponseBase:
         before = current_request.set(request)
         try:
-            answer = self.get_response(request)
-            assert not isinstance(answer, HttpResponseBase)
-            return await answer
+            return await super().later(request)
         finally:
             current_request.reset(before)
 
@@ -102,29 +101,17 @@ class CurrentRequest:
 NUL = "The address contains the character NUL, which no name or text has"
 
 
-class PlainAddresses:
+class PlainAddresses(Middleware):
     """A path with NUL is not found, a query with one is refused: no view has to think of it. The
     API's own views say what a name in a path must look like."""
 
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Answer:
-        if self.is_async:
-            return self._later(request)
+    def now(self, request: HttpRequest) -> HttpResponseBase:
         _check(request)
-        return self.get_response(request)
+        return super().now(request)
 
-    async def _later(self, request: HttpRequest) -> HttpResponseBase:
+    async def later(self, request: HttpRequest) -> HttpResponseBase:
         _check(request)
-        answer = self.get_response(request)
-        assert not isinstance(answer, HttpResponseBase)
-        return await answer
+        return await super().later(request)
 
 
 def _check(request: HttpRequest) -> None:

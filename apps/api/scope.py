@@ -15,6 +15,7 @@ from rest_framework.exceptions import ParseError
 from apps.accounts.grants import Person, signed_in
 from apps.accounts.models import ApiToken, ConnectedAgent, User
 from apps.fleet.models import Worker
+from apps.jobs.log.cursors import EVERYTHING, Choice, Whose
 from apps.jobs.models import Job, Step
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
@@ -24,6 +25,7 @@ from engine.errors import NotFound
 from engine.rights import Right, Rights
 
 DENIED = "Permission denied"
+SERVER = "_server"  # names the server's lines of a log
 LONGEST_ID = 18  # digits that fit the database's integers
 
 
@@ -221,3 +223,16 @@ def uuid_of(text: str, refusal: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise ParseError(refusal) from None
+
+
+def part_of_log(row: Job, step: str) -> Choice:
+    """The lines of this step, of the server, or all without a name. Raises NotFound."""
+    if step == SERVER:
+        return Choice(Whose.SERVER)
+    if not step:
+        return EVERYTHING
+    steps = Step.objects.filter(job_id=row.pk, name=step)
+    ids = list(steps.values_list("pk", flat=True))
+    if not ids:
+        raise NotFound("Step not found")
+    return Choice.of(Whose.STEP, *ids)

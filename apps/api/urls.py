@@ -1,6 +1,8 @@
 """The routes of the API. Unknown addresses under /api/ are answered in JSON as well."""
 
-from django.urls import path, re_path
+from collections.abc import Mapping
+
+from django.urls import URLPattern, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from apps.api.errors import not_found
@@ -29,8 +31,24 @@ from apps.api.views import (
     workflow_actions,
     workspaces,
 )
+from apps.api.views.base import ApiView
 
 PLAIN, VERSIONED = "api/", "api/v1/"
+WORKSPACE, JOB = "api/workspaces/<str:workspace>", "api/jobs/<str:job>"
+Routes = Mapping[str, type[ApiView]]
+
+
+def _under(start: str, routes: Routes) -> list[URLPattern]:
+    return [path(start + rest, view.as_view()) for rest, view in routes.items()]
+
+
+STATE: Routes = {
+    "": states.StateView,
+    "/archive": states.StateArchiveView,
+    "/history": states.StateHistoryView,
+    "/versions/<str:version>": states.StateVersionView,
+    "/versions/<str:version>/restore": states.RestoreView,
+}
 urlpatterns = [
     path("healthz", public.healthz),
     path("healthz/detail", health.HealthView.as_view()),
@@ -39,136 +57,119 @@ urlpatterns = [
     path("api/schema", public.SchemaView.as_view()),
     path("api/docs", public.DocsView.as_view()),
     path("api/schema/workflow.json", public.WorkflowSchemaView.as_view()),
-    path("api/auth/login", auth.LoginView.as_view()),
-    path("api/auth/refresh", auth.RefreshView.as_view()),
-    path("api/auth/logout", auth.LogoutView.as_view()),
-    path("api/auth/device", devices.DeviceView.as_view()),
-    path("api/auth/device/token", devices.DeviceTokenView.as_view()),
-    path("api/auth/me", auth.MeView.as_view()),
-    path("api/auth/agents", auth.AgentsView.as_view()),
-    path("api/auth/agents/<str:agent>", auth.AgentView.as_view()),
-    path("api/auth/api-keys", auth.KeysView.as_view()),
-    path("api/auth/api-keys/<str:prefix>", auth.KeyView.as_view()),
-    path("api/auth/api-keys/<str:prefix>/rotate", auth.KeyRotateView.as_view()),
+    *_under(
+        "api/auth/",
+        {
+            "login": auth.LoginView,
+            "refresh": auth.RefreshView,
+            "logout": auth.LogoutView,
+            "device": devices.DeviceView,
+            "device/token": devices.DeviceTokenView,
+            "me": auth.MeView,
+            "agents": auth.AgentsView,
+            "agents/<str:agent>": auth.AgentView,
+            "api-keys": auth.KeysView,
+            "api-keys/<str:prefix>": auth.KeyView,
+            "api-keys/<str:prefix>/rotate": auth.KeyRotateView,
+        },
+    ),
     path("api/audit", audit.AuditView.as_view()),
     path("api/audit/export", audit.AuditExportView.as_view()),
-    path("api/service-accounts", services.ServicesView.as_view()),
-    path("api/service-accounts/<str:service>", services.OneServiceView.as_view()),
-    path("api/service-accounts/<str:service>/api-keys", services.ServiceKeysView.as_view()),
-    path(
-        "api/service-accounts/<str:service>/api-keys/<str:prefix>",
-        services.ServiceKeyView.as_view(),
-    ),
-    path(
-        "api/service-accounts/<str:service>/api-keys/<str:prefix>/rotate",
-        services.ServiceKeyRotateView.as_view(),
+    *_under(
+        "api/service-accounts",
+        {
+            "": services.ServicesView,
+            "/<str:service>": services.OneServiceView,
+            "/<str:service>/api-keys": services.ServiceKeysView,
+            "/<str:service>/api-keys/<str:prefix>": services.ServiceKeyView,
+            "/<str:service>/api-keys/<str:prefix>/rotate": services.ServiceKeyRotateView,
+        },
     ),
     path("api/workspaces", workspaces.WorkspacesView.as_view()),
-    path("api/workspaces/<str:workspace>", workspaces.WorkspaceView.as_view()),
-    path("api/workspaces/<str:workspace>/refresh", workspaces.RefreshView.as_view()),
-    path("api/workspaces/<str:workspace>/libraries", libraries.LibrariesView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/libraries/<str:name>/refresh",
-        libraries.RefreshLibraryView.as_view(),
+    *_under(
+        WORKSPACE,
+        {
+            "": workspaces.WorkspaceView,
+            "/refresh": workspaces.RefreshView,
+            "/libraries": libraries.LibrariesView,
+            "/libraries/<str:name>/refresh": libraries.RefreshLibraryView,
+            "/secrets": workspaces.SecretsView,
+            "/secrets/<str:name>": workspaces.SecretView,
+            "/connections": connections.ConnectionsView,
+            "/connection-types": connections.ConnectionTypesView,
+            "/connections/<str:name>": connections.ConnectionView,
+            "/connections/<str:name>/check": connections.CheckView,
+        },
     ),
-    path("api/workspaces/<str:workspace>/secrets", workspaces.SecretsView.as_view()),
-    path("api/workspaces/<str:workspace>/secrets/<str:name>", workspaces.SecretView.as_view()),
-    path("api/workspaces/<str:workspace>/connections", connections.ConnectionsView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/connection-types", connections.ConnectionTypesView.as_view()
+    *_under(
+        f"{WORKSPACE}/subscriptions",
+        {
+            "": subscriptions.SubscriptionsView,
+            "/<str:subscription>": subscriptions.SubscriptionView,
+            "/<str:subscription>/rotate": subscriptions.RotateView,
+            "/<str:subscription>/ping": subscriptions.PingView,
+            "/<str:subscription>/deliveries": subscriptions.DeliveriesView,
+            "/<str:subscription>/deliveries/<str:delivery>/send-again": (
+                subscriptions.SendAgainView
+            ),
+        },
     ),
-    path(
-        "api/workspaces/<str:workspace>/connections/<str:name>",
-        connections.ConnectionView.as_view(),
+    *_under(
+        f"{WORKSPACE}/tasks",
+        {
+            "": workspaces.TasksView,
+            "/<str:task>": workspaces.TaskView,
+            "/<str:task>/execute": workspaces.ExecuteView,
+            "/<str:task>/plan": workspaces.PlanView,
+            "/<str:task>/stats": durations.TaskStatsView,
+        },
     ),
-    path(
-        "api/workspaces/<str:workspace>/connections/<str:name>/check",
-        connections.CheckView.as_view(),
-    ),
-    path("api/workspaces/<str:workspace>/subscriptions", subscriptions.SubscriptionsView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>",
-        subscriptions.SubscriptionView.as_view(),
-    ),
-    path(
-        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/rotate",
-        subscriptions.RotateView.as_view(),
-    ),
-    path(
-        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/ping",
-        subscriptions.PingView.as_view(),
-    ),
-    path(
-        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/deliveries",
-        subscriptions.DeliveriesView.as_view(),
-    ),
-    path(
-        "api/workspaces/<str:workspace>/subscriptions/<str:subscription>/deliveries/<str:delivery>/send-again",
-        subscriptions.SendAgainView.as_view(),
-    ),
-    path("api/workspaces/<str:workspace>/tasks", workspaces.TasksView.as_view()),
-    path("api/workspaces/<str:workspace>/tasks/<str:task>", workspaces.TaskView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/tasks/<str:task>/execute", workspaces.ExecuteView.as_view()
-    ),
-    path("api/workspaces/<str:workspace>/tasks/<str:task>/plan", workspaces.PlanView.as_view()),
-    *(
-        path(f"api/workspaces/<str:workspace>/{owner}state{route}", view.as_view())
-        for owner in ("", "tasks/<str:task>/")
-        for route, view in (
-            ("", states.StateView),
-            ("/archive", states.StateArchiveView),
-            ("/history", states.StateHistoryView),
-            ("/versions/<str:version>", states.StateVersionView),
-            ("/versions/<str:version>/restore", states.RestoreView),
-        )
-    ),
-    path("api/workspaces/<str:workspace>/triggers", triggers.TriggersView.as_view()),
-    path("api/workspaces/<str:workspace>/triggers/<str:trigger>", triggers.TriggerView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/triggers/<str:trigger>/pause", triggers.PauseView.as_view()
-    ),
-    path(
-        "api/workspaces/<str:workspace>/triggers/<str:trigger>/resume",
-        triggers.ResumeView.as_view(),
-    ),
-    path("api/workspaces/<str:workspace>/triggers/<str:trigger>/fire", triggers.FireView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/triggers/<str:trigger>/dead-letters/<str:letter>/send-again",
-        triggers.SendAgainView.as_view(),
-    ),
-    path(
-        "api/workspaces/<str:workspace>/triggers/<str:trigger>/dead-letters/<str:letter>/discard",
-        triggers.DiscardView.as_view(),
+    *_under(f"{WORKSPACE}/state", STATE),
+    *_under(f"{WORKSPACE}/tasks/<str:task>/state", STATE),
+    *_under(
+        f"{WORKSPACE}/triggers",
+        {
+            "": triggers.TriggersView,
+            "/<str:trigger>": triggers.TriggerView,
+            "/<str:trigger>/pause": triggers.PauseView,
+            "/<str:trigger>/resume": triggers.ResumeView,
+            "/<str:trigger>/fire": triggers.FireView,
+            "/<str:trigger>/dead-letters/<str:letter>/send-again": triggers.SendAgainView,
+            "/<str:trigger>/dead-letters/<str:letter>/discard": triggers.DiscardView,
+        },
     ),
     path("api/triggers", triggers.AllTriggersView.as_view()),
-    path(
-        "api/workspaces/<str:workspace>/tasks/<str:task>/stats", durations.TaskStatsView.as_view()
-    ),
     path("api/tasks", workspaces.AllTasksView.as_view()),
     path("api/jobs", jobs.JobsView.as_view()),
-    path("api/jobs/<str:job>", jobs.JobView.as_view()),
-    path("api/jobs/<str:job>/cancel", jobs.CancelView.as_view()),
-    path("api/jobs/<str:job>/restart", jobs.RestartView.as_view()),
-    path("api/jobs/<str:job>/artifacts", artifacts.ArtifactsView.as_view()),
-    path("api/jobs/<str:job>/artifacts.zip", artifacts.ArtifactsZipView.as_view()),
-    path("api/jobs/<str:job>/artifacts/<path:name>", artifacts.ArtifactView.as_view()),
-    path("api/jobs/<str:job>/steps", steps.StepsView.as_view()),
-    path("api/jobs/<str:job>/news", news.NewsView.as_view()),
-    path("api/jobs/<str:job>/logs", jobs.LogsView.as_view()),
-    path("api/jobs/<str:job>/logs/search", log_search.LogSearchView.as_view()),
-    path("api/jobs/<str:job>/steps/<str:step>/logs", jobs.StepLogsView.as_view()),
-    path("api/jobs/<str:job>/steps/<str:step>/transcript", agents.TranscriptView.as_view()),
-    path("api/jobs/<str:job>/workflow-actions", workflow_actions.ActionsView.as_view()),
-    path(
-        "api/jobs/<str:job>/workflow-actions/<str:action>/logs",
-        workflow_actions.ActionLogsView.as_view(),
+    *_under(
+        JOB,
+        {
+            "": jobs.JobView,
+            "/cancel": jobs.CancelView,
+            "/restart": jobs.RestartView,
+            "/artifacts": artifacts.ArtifactsView,
+            "/artifacts.zip": artifacts.ArtifactsZipView,
+            "/artifacts/<path:name>": artifacts.ArtifactView,
+            "/steps": steps.StepsView,
+            "/news": news.NewsView,
+            "/logs": jobs.LogsView,
+            "/logs/search": log_search.LogSearchView,
+            "/workflow-actions": workflow_actions.ActionsView,
+            "/workflow-actions/<str:action>/logs": workflow_actions.ActionLogsView,
+        },
     ),
-    path("api/jobs/<str:job>/steps/<str:step>/approval", approvals.ApprovalView.as_view()),
-    path("api/jobs/<str:job>/steps/<str:step>/approve", approvals.DecideView.as_view()),
-    path("api/jobs/<str:job>/steps/<str:step>/withdraw", approvals.WithdrawView.as_view()),
-    path("api/jobs/<str:job>/steps/<str:step>/delegate", approvals.DelegateView.as_view()),
-    path("api/jobs/<str:job>/steps/<str:step>/link", approvals.LinkView.as_view()),
+    *_under(
+        f"{JOB}/steps/<str:step>",
+        {
+            "/logs": jobs.StepLogsView,
+            "/transcript": agents.TranscriptView,
+            "/approval": approvals.ApprovalView,
+            "/approve": approvals.DecideView,
+            "/withdraw": approvals.WithdrawView,
+            "/delegate": approvals.DelegateView,
+            "/link": approvals.LinkView,
+        },
+    ),
     path("api/approvals", approvals.InboxView.as_view()),
     path("api/agents/costs", agents.CostsView.as_view()),
     path("api/stats", jobs.StatsView.as_view()),

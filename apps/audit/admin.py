@@ -181,8 +181,8 @@ class EntryAdmin(SuperusersOnly, ModelAdmin[Entry]):
             told.append(("", f"and {len(row.changes) - SHOWN} more"))
         if row.detail:
             told.append(("", row.detail))
-        lines = format_html_join("", '<div class="st-clip"><b>{}</b> {}</div>', told)
-        return format_html("<div>{}</div>", lines)
+        lines = format_html_join("", "<div><b>{}</b> {}</div>", told)
+        return format_html('<div class="st-changed">{}</div>', lines)
 
     @admin.display(description="from")
     def origin(self, row: Entry) -> SafeString:

@@ -22,8 +22,6 @@ from apps.api.mcp.deciding import decide_approval, list_approvals, may_decide
 from apps.api.shapes.workspaces import FlowStepField, InputFieldShape, TaskRow
 from apps.jobs import services
 from apps.jobs.log import search, tails
-from apps.jobs.log.cursors import EVERYTHING, Choice, Whose
-from apps.jobs.models import Job, Step
 from apps.workspaces.connections import kinds_in
 from apps.workspaces.rights import sight_of
 from apps.workspaces.snapshots import definition_of, definitions_of
@@ -227,21 +225,9 @@ def _wait_for_job(user: User, given: Arguments) -> Any:
     return Waiting(user, job.pk, time.monotonic() + seconds).look()
 
 
-def _part_of_log(job: Job, step: str | None) -> Choice:
-    if step == "_server":
-        return Choice(Whose.SERVER)
-    if not step:
-        return EVERYTHING
-    found = Step.objects.filter(job_id=job.pk, name=step)
-    ids = list(found.values_list("pk", flat=True))
-    if not ids:
-        raise NotFound("Step not found")
-    return Choice.of(Whose.STEP, *ids)
-
-
 def _search_job_logs(user: User, given: Arguments) -> Any:
     job = scope.job(user, given["job_id"], Right.LOGS)
-    choice = _part_of_log(job, given.get("step"))
+    choice = scope.part_of_log(job, given.get("step") or "")
     text = given["text"]
     if len(text) > search.LONGEST_TERM:
         raise ParseError(f"`text` has more than {search.LONGEST_TERM} characters")
@@ -256,7 +242,7 @@ def _search_job_logs(user: User, given: Arguments) -> Any:
 
 def _get_job_logs(user: User, given: Arguments) -> str:
     job = scope.job(user, given["job_id"], Right.LOGS)
-    choice = _part_of_log(job, given.get("step"))
+    choice = scope.part_of_log(job, given.get("step") or "")
     start = tails.start_of_tail(job.pk, choice, MOST_LINES)
     chunks = tails.piece(job.pk, choice, start)
     lines = [line for chunk in chunks for line in _lines(chunk.lines)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -18,7 +18,7 @@ from apps.api.shapes.base import ErrorShape
 from apps.api.views.base import ApiView
 from apps.artifacts import blobs
 from apps.artifacts.files import serving, shelf
-from apps.jobs.pages.hub import off_loop
+from apps.jobs.pages.hub import pieces_of
 from engine.errors import NotFound
 from engine.rights import Right
 
@@ -102,13 +102,4 @@ def _streamed(
     pieces: Generator[bytes, None, None], status: int, headers: dict[str, str]
 ) -> HttpResponseBase:
     headers["X-Accel-Buffering"] = "no"
-    return StreamingHttpResponse(_read(pieces), status=status, headers=headers)
-
-
-async def _read(pieces: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
-    """Piece by piece, in threads: a slow reader holds one piece, and no thread."""
-    try:
-        while (piece := await off_loop(next, pieces, None)) is not None:
-            yield piece
-    finally:
-        await off_loop(pieces.close)
+    return StreamingHttpResponse(pieces_of(pieces), status=status, headers=headers)

@@ -24,11 +24,10 @@ from apps.api.views.base import PAGE, ApiView
 from apps.api.views.steps import step_rows
 from apps.jobs import services, veils
 from apps.jobs.flow import restarts
-from apps.jobs.log.cursors import EVERYTHING, Choice, Whose, read
-from apps.jobs.models import Job, Step
+from apps.jobs.log.cursors import EVERYTHING, Choice, read
+from apps.jobs.models import Job
 from apps.jobs.names import tasks_with
 from apps.workflow_actions.snapshots import actions_of
-from engine.errors import NotFound
 from engine.lifecycle import JobStatus, StepStatus
 from engine.rights import Right
 
@@ -40,7 +39,6 @@ STATUSES = tuple(status.value for status in JobStatus)
 COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped, but callers expect the key
 LONGEST_SEARCH = 200
 MOST_COUNTED = 100_000
-SERVER = "_server"
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
 FILTERS = ("workspace", "task_name", "status", "source_type", "search", "id_prefix")
 _PREFIX = re.compile(r"[0-9a-f]{4,32}")
@@ -184,20 +182,7 @@ class StepLogsView(ApiView):
     )
     def get(self, request: Request, job: str, step: str) -> Response:
         row = scope.job(request.user, job, Right.LOGS)
-        return _logs(request, row, part_of_log(row, step))
-
-
-def part_of_log(row: Job, step: str) -> Choice:
-    """The lines of this step, of the server, or all without a name. Raises NotFound."""
-    if step == SERVER:
-        return Choice(Whose.SERVER)
-    if not step:
-        return EVERYTHING
-    steps = Step.objects.filter(job_id=row.pk, name=step)
-    ids = list(steps.values_list("pk", flat=True))
-    if not ids:
-        raise NotFound("Step not found")
-    return Choice.of(Whose.STEP, *ids)
+        return _logs(request, row, scope.part_of_log(row, step))
 
 
 def _logs(request: Request, row: Job, choice: Choice = EVERYTHING) -> Response:

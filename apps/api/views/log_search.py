@@ -11,7 +11,6 @@ from apps.api import scope
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.log_search import LogSearchShape
 from apps.api.views.base import ApiView
-from apps.api.views.jobs import part_of_log
 from apps.jobs.log import search
 from engine.rights import Right
 
@@ -45,7 +44,7 @@ class LogSearchView(ApiView):
     def get(self, request: Request, job: str) -> Response:
         row = scope.job(request.user, job, Right.LOGS)
         given = request.query_params
-        choice = part_of_log(row, given.get("step") or "")
+        choice = scope.part_of_log(row, given.get("step") or "")
         found = search.find(row.pk, choice, _text(request), _place(request), _limit(request))
         return answer(
             LogSearchShape,

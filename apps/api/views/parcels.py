@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
 from typing import BinaryIO, cast
 
 from django.db import OperationalError
@@ -15,7 +14,7 @@ from apps.api.views.archives import pass_of, refuse
 from apps.artifacts.errors import ForeignStorage, StorageAway
 from apps.artifacts.files import parcels
 from apps.jobs.door import liveness_of
-from apps.jobs.pages.hub import off_loop
+from apps.jobs.pages.hub import off_loop, pieces_of
 from apps.workspaces.passes import Pass
 from engine.errors import AuthorError, Conflict
 
@@ -39,7 +38,7 @@ async def parcel(request: HttpRequest) -> HttpResponseBase:
     if not found.is_alive:
         return refuse(410)
     if request.method == "GET":
-        answer = StreamingHttpResponse(_read(parcels.given_out(granted.attempt_id)))
+        answer = StreamingHttpResponse(pieces_of(parcels.given_out(granted.attempt_id)))
         answer.headers["Content-Type"] = "application/x-tar"
         answer.headers["Cache-Control"] = "no-store"
         return answer
@@ -68,11 +67,3 @@ def _take_in(granted: Pass, request: HttpRequest, files: int) -> HttpResponse:
 
 def _text(said: str, status: int) -> HttpResponse:
     return HttpResponse(f"{said}\n", status=status, content_type="text/plain; charset=utf-8")
-
-
-async def _read(pieces: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
-    try:
-        while (piece := await off_loop(next, pieces, None)) is not None:
-            yield piece
-    finally:
-        await off_loop(pieces.close)

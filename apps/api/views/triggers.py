@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,7 +23,7 @@ from apps.api.shapes.triggers import (
 )
 from apps.api.views.base import PAGE, ApiView
 from apps.triggers import services
-from apps.triggers.models import Firing
+from apps.triggers.models import Firing, Trigger
 from apps.triggers.snapshots import veiled, veiled_trigger, with_sources
 from apps.workspaces.rights import sight_of
 from engine.lifecycle import FiringStatus
@@ -76,22 +79,22 @@ class TriggerView(ApiView):
         return answer(TriggerDetailShape, history)
 
 
-class PauseView(ApiView):
+class SwitchView(ApiView):
+    switch: ClassVar[Callable[..., Trigger]]
+
     @extend_schema(request=None, responses={200: TriggerStateShape, 404: ErrorShape})
     def post(self, request: Request, workspace: str, trigger: str) -> Response:
         row = scope.trigger(request.user, workspace, trigger, Right.RUN)
-        by = signed_in(request.user).email
-        (found,) = with_sources([services.pause(row.pk, by=by)])
+        (found,) = with_sources([self.switch(row.pk, by=signed_in(request.user).email)])
         return answer(TriggerStateShape, found)
 
 
-class ResumeView(ApiView):
-    @extend_schema(request=None, responses={200: TriggerStateShape, 404: ErrorShape})
-    def post(self, request: Request, workspace: str, trigger: str) -> Response:
-        row = scope.trigger(request.user, workspace, trigger, Right.RUN)
-        by = signed_in(request.user).email
-        (found,) = with_sources([services.resume(row.pk, by=by)])
-        return answer(TriggerStateShape, found)
+class PauseView(SwitchView):
+    switch = staticmethod(services.pause)
+
+
+class ResumeView(SwitchView):
+    switch = staticmethod(services.resume)
 
 
 class FireView(ApiView):

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,6 +182,15 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 def hub() -> Hub:
     """The hub of this server process."""
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+
+
+async def pieces_of(source: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
+    """Piece by piece, in threads: a slow reader holds one piece, and no thread."""
+    try:
+        while (piece := await off_loop(next, source, None)) is not None:
+            yield piece
+    finally:
+        await off_loop(source.close)
 
 
 async def off_loop(function: Any, *args: Any) -> Any:
