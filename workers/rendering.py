@@ -66,7 +66,11 @@ def render(claim: Claim, material: Material) -> Rendered:
     def text(field_name: str, value: str) -> str:
         return str(_told(claim, field_name, lambda: templating.render(value, context)))
 
-    rendered_env = {name: text(f"env.{name}", value) for name, value in action.env.items()}
+    def value_of(field_name: str, value: str) -> str:
+        render = partial(templating.render, value, context, is_value=True)
+        return str(_told(claim, field_name, render))
+
+    rendered_env = {name: value_of(f"env.{name}", value) for name, value in action.env.items()}
     secret = [name for name in inputs.secret_fields(action.input) if final.get(name) is not None]
     hidden = [final[name] for name in secret]
     env, notes = _environment(claim, material, whole, final)
@@ -78,7 +82,7 @@ def render(claim: Claim, material: Material) -> Rendered:
         masks=_masks(material.masks, hidden),
         script=None if action.script is None else _script(text("script", action.script), material),
         source=None if action.source is None else text("source", action.source),
-        args=tuple(text(f"args[{at}]", value) for at, value in enumerate(action.args)),
+        args=tuple(value_of(f"args[{at}]", value) for at, value in enumerate(action.args)),
         image=None if action.image is None else text("image", action.image),
         cmd=None if action.cmd is None else text("cmd", action.cmd),
         manifest=None if action.manifest is None else _leaves(action.manifest, "manifest", text),
