@@ -156,6 +156,9 @@ def _in_trigger(draft: Draft, name: str) -> Iterator[Site]:
     for variable, text in trigger.options.get("env", {}).items():
         what = f"env '{shorten(variable)}'"
         yield Site(subject, what, text, at("env", variable), "workspace")
+    secret = trigger.options.get("secret")
+    if secret is not None:
+        yield Site(subject, "secret", secret, at("secret"), "workspace")
     key = trigger.options.get("idempotency_key")
     if key is not None:
         yield Site(subject, "idempotency_key", key, at("idempotency_key"), trigger.type)

@@ -53,6 +53,7 @@ class Understood:
     splices: tuple[Splice, ...]
     filters: frozenset[str]
     functions: frozenset[str]
+    prints_text: bool  # around its tags, whatever the values are
 
 
 def understand(text: str) -> Understood:
@@ -74,6 +75,14 @@ def understand(text: str) -> Understood:
         tuple(lowering.splices),
         frozenset(names.filters),
         frozenset(names.functions),
+        around is None and any(map(_prints_text, tree)),
+    )
+
+
+def _prints_text(node: nodes.Node) -> bool:
+    parts = node.nodes if isinstance(node, nodes.Output) else ()
+    return any(
+        isinstance(part, nodes.TemplateData) and bool(part.data.strip(WHITESPACE)) for part in parts
     )
 
 

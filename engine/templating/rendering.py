@@ -79,6 +79,7 @@ class _Compiled:
     splices: tuple[Splice, ...]
     lent_filters: frozenset[str]
     functions: frozenset[str]
+    prints_text: bool
 
 
 class _Cache:
@@ -128,6 +129,7 @@ def _compile(text: str) -> _Compiled:
         found.splices,
         found.filters - BUILT_IN_FILTERS,
         found.functions,
+        found.prints_text,
     )
 
 
@@ -350,6 +352,17 @@ def check(
     except TemplateError as error:
         return str(error)
     return NO_NOW if "now" in compiled.functions else None
+
+
+def prints_text(text: str) -> bool:
+    """Whether a template, whatever its values are, prints text of its own: as a condition, it is
+    true."""
+    if _is_plain(text):
+        return bool(text.strip(WHITESPACE))
+    try:
+        return _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT).prints_text
+    except TemplateError:
+        return False
 
 
 def references(text: str) -> References:
