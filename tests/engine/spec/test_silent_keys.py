@@ -176,3 +176,23 @@ def test_a_webhook_says_what_has_no_effect(keys: str, wanted: str):
         f"triggers: {{w: {{type: webhook, task: t, name: w, {keys}}}}}"
     )
     assert (wanted in said) if wanted else not said, said
+
+
+@pytest.mark.parametrize(
+    ("action", "is_told"),
+    [
+        ("trigger_type: on_workflow_complete", True),
+        ("trigger_type: on_jobs_complete, jobs: [z]", True),
+        ("trigger_type: on_jobs_complete, jobs: [a]", False),
+        ("trigger_type: on_workflow_start, barrier: true", False),
+        ("trigger_type: on_jobs_ready, jobs: [z]", False),
+    ],
+)
+def test_an_action_that_cannot_fail_the_job_is_told(action: str, is_told: bool):
+    do = "action_type: run_commands, commands: [x], on_failure: fail_job"
+    said = told(
+        f"{HEAD}{{type: script, script: x}}\n"
+        "      z: {type: script, script: x, depends_on: [a]}\n"
+        f"    workflow_actions: [{{{action}, {do}}}]\n"
+    )
+    assert ("'on_failure: fail_job' may have no effect" in said) == is_told, said
