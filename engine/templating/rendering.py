@@ -51,6 +51,7 @@ _TAG = re.compile(r"\{[{%]")
 _END = {"{{": "}}", "{%": "%}"}
 _FILE_NAME = "<template>"
 _FALSE_TEXTS = frozenset({"", "false", "0", "null", "none"})
+_SECRETS = frozenset({"secret", "secrets"})
 _NO_FILTERS: Mapping[str, ExtraFilter] = {}
 # Python's errors for lack of stack, memory or a representable value; operations raise their own.
 _MISHAPS = (
@@ -363,6 +364,15 @@ def prints_text(text: str) -> bool:
         return _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT).prints_text
     except TemplateError:
         return False
+
+
+def is_of_secrets(text: str) -> bool:
+    """Whether the text is one expression that reads secrets, and nothing else."""
+    if _is_plain(text):
+        return False
+    compiled = _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT)
+    names = compiled.references.names
+    return compiled.around is not None and bool(names) and names <= _SECRETS
 
 
 def references(text: str) -> References:

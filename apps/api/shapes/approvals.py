@@ -34,7 +34,9 @@ class DecideRequest(Asked):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Whoever gives a reason for a rejection did not mean to approve."""
         if attrs["approved"] and attrs.get("rejection_reason"):
-            message = "belongs to a rejection: leave it out, or send approved: false"
+            message = (
+                "rejection_reason belongs to a rejection: leave it out, or send approved: false"
+            )
             raise serializers.ValidationError({"rejection_reason": [message]})
         return attrs
 
