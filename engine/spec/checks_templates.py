@@ -101,7 +101,7 @@ def _syntax_problem(site: Site, wrong: str) -> Problem:
         )
     else:
         is_code = site.what in ("script", "cmd", "args", "manifest") or site.what.startswith("env ")
-        is_clear = "raw %}" in wrong or "there is no filter" in wrong
+        is_clear = any(words in wrong for words in ("raw %}", "there is no filter", "now()"))
         hint = _NO_TEMPLATE if is_code and not is_clear else ""
         message = f"{site.subject} has invalid {site.what} template: {wrong}{hint}"
     return error(site.place, "template", message)

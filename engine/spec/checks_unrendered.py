@@ -91,7 +91,8 @@ class _Folders:
     @cached_property
     def _known(self) -> frozenset[str]:
         found = {"."}
-        for path in self._paths if isinstance(self._paths, Iterable) else ():
+        paths: Iterable[str] = self._paths if isinstance(self._paths, Iterable) else ()
+        for path in paths:
             folder = posixpath.dirname(path)
             while folder and folder not in found:
                 found.add(folder)
