@@ -48,6 +48,17 @@ def _declared(draft: Draft) -> Iterator[_Declared]:
             yield _Declared(subject, field, "tasks", name, ("input", key))
 
 
+def check_input_names(draft: Draft) -> Iterator[Problem]:
+    for declared in _declared(draft):
+        name = declared.path[-1]
+        if not name.strip() or name != name.strip() or len(name) > 200 or not name.isprintable():
+            wrong = (
+                "needs a name of at most 200 letters, without control characters and without"
+                " spaces around it"
+            )
+            yield error(declared.at(draft), "name", f"{declared.subject} {wrong}")
+
+
 def check_input_types(draft: Draft) -> Iterator[Problem]:
     types = draft.sections["connection_types"]
     for declared in _declared(draft):
@@ -291,6 +302,7 @@ def check_secrets(draft: Draft) -> Iterator[Problem]:
 
 
 CHECKS = (
+    check_input_names,
     check_input_types,
     check_multiple,
     check_options,

@@ -139,6 +139,12 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
             for name in names:
                 yield from _check_step_name(site, name, reaches[site.task])
         return
+    if site.reader == "secret" and names:
+        message = (
+            f"{site.subject} reads '{shorten(names[0])}', but secrets are read before anything else"
+            " is known: write the value, or a reference such as ref+env://NAME"
+        )
+        yield error(site.place, "unknown-name", message)
     known = _ROOTS.get(site.reader, ())
     for name in names if known else ():
         if name not in known:

@@ -22,7 +22,7 @@ class Site:
     what: str
     text: str
     place: Place
-    reader: str  # action, step, default, hook, tool, workspace, or the type of a trigger
+    reader: str  # action, step, default, hook, tool, workspace, secret, or the type of a trigger
     task: str = ""
     step: str = ""
     action: str = ""
@@ -54,9 +54,10 @@ def _all_sites(draft: Draft) -> Iterator[Site]:
     for section, kind in (("secrets", "Secret"), ("connections", "Connection")):
         for name in draft.sections[section]:
             value = getattr(draft.workspace, section).get(name)
+            reader = "secret" if section == "secrets" else "workspace"
             for text in _texts(value):
                 yield Site(
-                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
+                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), reader
                 )
     for name, server in draft.workspace.mcp_servers.items():
         subject = f"MCP server '{shorten(name)}'"

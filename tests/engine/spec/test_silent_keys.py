@@ -196,3 +196,23 @@ def test_an_action_that_cannot_fail_the_job_is_told(action: str, is_told: bool):
         f"    workflow_actions: [{{{action}, {do}}}]\n"
     )
     assert ("'on_failure: fail_job' may have no effect" in said) == is_told, said
+
+
+@pytest.mark.parametrize(
+    ("name", "is_refused"),
+    [("", True), (" a", True), ("x" * 201, True), ("a\tb", True), ("a b", False), ("é.x", False)],
+)
+def test_names_of_inputs_can_be_typed(name: str, is_refused: bool):
+    quoted = '"' + name.replace("\t", "\\t") + '"'
+    said = told(
+        f"tasks: {{t: {{input: {{{quoted}: {{type: string}}}},"
+        " flow: {s: {type: script, script: x}}}}"
+    )
+    assert ("needs a name" in said) == is_refused, said
+
+
+def test_a_secret_reads_nothing():
+    task = "tasks: {t: {flow: {s: {type: script, script: x}}}}\n"
+    assert "but secrets are read before" in told(task + 'secrets: {a: x, b: "{{ secret.a }}"}')
+    assert "but secrets are read before" in told(task + 'secrets: {b: {c: ["{{ input.a }}"]}}')
+    assert not told(task + "secrets: {b: \"{{ 'ref+env://X' | vals }}\"}")
