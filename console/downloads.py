@@ -17,10 +17,10 @@ from engine.spec.problems import did_you_mean
 
 def download(platform: Platform, job_id: UUID, one: ArtifactLine, place: Path) -> None:
     """The whole file or none; its bytes are compared with their hash."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name[:200]}.part")
     digest = hashlib.sha256()
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             for piece in platform.artifact(job_id, one.name, one.step_name):
                 digest.update(piece)

@@ -18,6 +18,7 @@ from django.core.management.base import (
 )
 from django.db import DatabaseError, ProgrammingError
 
+from console.empty_values import refuse_empty_values
 from engine import VERSION
 from engine.plain import plain_lines
 
@@ -65,6 +66,7 @@ class OurCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **options)
+        refuse_empty_values(parser)
         lent = DjangoHelpFormatter.show_last
         own = [action for action in parser._actions if not lent.intersection(action.option_strings)]
         formatter = parser._get_formatter()

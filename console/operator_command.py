@@ -3,6 +3,7 @@ code 0: done, 1: failed, 2: could not be started, 130: interrupted."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from engine.errors import StroemError
 
 __all__ = ["OperatorCommand", "OurCommand", "TypedCommand", "require_database"]
 REFUSED, INTERRUPTED = 2, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class TypedCommand(PlatformCommand):
@@ -42,13 +44,20 @@ class TypedCommand(PlatformCommand):
         try:
             with self.telling():
                 code = self.act(**options)
+            sys.stdout.flush()  # or a full disk would show after the exit code is decided
         except StroemError as error:
             raise CommandError(str(error), returncode=REFUSED) from error
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader, for example `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             sys.exit(1)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            _discard_output()
+            reason = (error.strerror or str(error)).lower()
+            raise CommandError(f"Nothing more can be written: {reason}.", returncode=1) from error
         if code:
             sys.exit(code)
 
@@ -62,6 +71,11 @@ class OperatorCommand(TypedCommand):
 
     def job_meant(self, options: Mapping[str, Any]) -> UUID:
         return find_job(self.platform, options["job"])
+
+
+def _discard_output() -> None:
+    """What is left in the buffer must not fail again when the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

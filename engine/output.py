@@ -102,6 +102,18 @@ class OutputProtocol:
         a = _A[prefix][0].lower() + _A[prefix][1:]
         return f"Warning: {a} line on standard error has no effect; print it on standard output"
 
+    def hide(self, prefix: str) -> str | None:
+        """Take a line that only looks like a protocol line; returns a warning for the log, once."""
+        if f"hidden {prefix}" in self._misplaced:
+            return None
+        self._misplaced.add(f"hidden {prefix}")
+        a = _A[prefix][0].lower() + _A[prefix][1:]
+        return (
+            f"Warning: {a} line has no effect: before it, in the same line, there is something"
+            " that the log does not show, such as a progress bar, a colour code or a byte order"
+            " mark; print it on a line of its own"
+        )
+
     def _fail(self, error: str) -> None:
         self.value, self.has_output, self.error = None, False, error
 

@@ -6,6 +6,7 @@ giant lines, NUL, invalid UTF-8 and progress bars.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -19,6 +20,9 @@ PROGRESS_INTERVAL_S = 1.0
 _PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _MARKS = (_PREFIXES[0], STATE.encode())  # one of them is in every protocol line
 _LONGEST_PREFIX = max(map(len, _PREFIXES))
+# a byte order mark and colours, which no reader of the log sees
+_UNSEEN = re.compile(rb"(?:\xef\xbb\xbf|\x1b\[[0-9;]*[A-Za-z])+")
+_FIRST = frozenset((b"O", b"S", b"G", b"\xef", b"\x1b"))  # of them, and of what hides them
 _CHARACTER_BYTES = 4
 # the prefix and blanks around the value do not count against the output's limit
 _PREFIX_SLACK = 64
@@ -192,6 +196,8 @@ class LineFeed:
             self._note_output(raw, dropped)
         elif is_misplaced and (warning := self.output.misplace(_prefix_of(raw))) is not None:
             self.say(warning)
+        elif not is_misplaced and stream == "stdout" and shown[:1] in _FIRST:
+            self._note_hidden(shown)
 
     def _note_output(self, raw: bytes, dropped: int) -> None:
         """Take a protocol line."""
@@ -199,6 +205,15 @@ class LineFeed:
             self.output.refuse(_prefix_of(raw))
         elif (warning := self.output.feed(repair(raw))) is not None:
             self.say(warning)
+
+    def _note_hidden(self, shown: bytes) -> None:
+        """Say once that what looks like a protocol line in the log is none."""
+        found = _UNSEEN.match(shown)
+        seen = shown[found.end() :] if found else shown
+        if seen.startswith(_PREFIXES):
+            warning = self.output.hide(_prefix_of(seen))
+            if warning is not None:
+                self.say(warning)
 
     def _cut(self, raw: bytes, dropped: int) -> str:
         end = min(len(raw), self._limits.line_bytes)

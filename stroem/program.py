@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from console.empty_values import refuse_empty_values
 from console.unmanaged import CommandError, PlatformCommand
 from engine import VERSION
 
@@ -96,6 +97,7 @@ def parser_of(name: str, command: Any) -> ArgumentParser:
         parser.add_argument("--server", metavar="URL", help="this server; its key is STROEM_TOKEN")
     parser.add_argument("--no-color", action="store_true", help="without colours")
     parser.add_argument("--force-color", action="store_true", help="with colours, also in a pipe")
+    refuse_empty_values(parser)
     return parser
 
 

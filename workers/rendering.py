@@ -7,7 +7,7 @@ and never rendered again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,7 @@ PRIMITIVES = frozenset(
     {"string", "text", "integer", "number", "boolean", "bool", "date", "datetime"}
 )
 LONGEST_VALUE = 100_000  # bytes of one environment variable: Linux allows 128 KiB
+SHORTEST_MADE = 8  # letters of a text made of secrets that is masked: shorter ones may be anything
 ALL_VALUES = 600_000  # bytes of all variables together: the stack limits them
 
 
@@ -66,9 +67,20 @@ def render(claim: Claim, material: Material) -> Rendered:
     def text(field_name: str, value: str) -> str:
         return str(_told(claim, field_name, lambda: templating.render(value, context)))
 
-    rendered_env = {name: text(f"env.{name}", value) for name, value in action.env.items()}
+    def value_of(field_name: str, value: str) -> str:
+        render = partial(templating.render, value, context, is_value=True)
+        return str(_told(claim, field_name, render))
+
+    rendered_env = {name: value_of(f"env.{name}", value) for name, value in action.env.items()}
+    args = tuple(value_of(f"args[{at}]", value) for at, value in enumerate(action.args))
     secret = [name for name in inputs.secret_fields(action.input) if final.get(name) is not None]
     hidden = [final[name] for name in secret]
+    hidden += _made_of_secrets(
+        (*action.env.values(), *action.args), (*rendered_env.values(), *args)
+    )
+    hidden += _made_of_secrets(
+        material.step.input.values(), (final.get(name) for name in material.step.input)
+    )
     env, notes = _environment(claim, material, whole, final)
     return Rendered(
         action=action,
@@ -78,7 +90,7 @@ def render(claim: Claim, material: Material) -> Rendered:
         masks=_masks(material.masks, hidden),
         script=None if action.script is None else _script(text("script", action.script), material),
         source=None if action.source is None else text("source", action.source),
-        args=tuple(text(f"args[{at}]", value) for at, value in enumerate(action.args)),
+        args=args,
         image=None if action.image is None else text("image", action.image),
         cmd=None if action.cmd is None else text("cmd", action.cmd),
         manifest=None if action.manifest is None else _leaves(action.manifest, "manifest", text),
@@ -245,6 +257,20 @@ def _connect(
             f" type ({trouble}); store its values again on its page, or remove it there"
         )
     return {key: item for key, item in found.items() if key != "type"}
+
+
+def _made_of_secrets(templates: Iterable[Any], values: Iterable[Any]) -> list[str]:
+    """Texts that templates make of nothing but secrets, such as `{{ secret.token | upper }}`: they
+    give the secret away as well as it does itself."""
+    return [
+        value
+        for template, value in zip(templates, values, strict=True)
+        if isinstance(template, str)
+        and "secret" in template
+        and isinstance(value, str)
+        and len(value) >= SHORTEST_MADE
+        and templating.is_of_secrets(template)
+    ]
 
 
 def _environment(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
+from django.http import QueryDict
+
 LONGEST = 60
 
 
@@ -20,6 +22,13 @@ def unknown(what: str, given: Iterable[str], known: Collection[str]) -> str:
     else:
         hint = f"expected one of: {', '.join(known)}" if known else "none is accepted here"
     return f"Unknown {what} '{_shown(name)}'; {hint}"
+
+
+def twice(what: str, given: QueryDict) -> str:
+    """One sentence about the first name that has several values, of which only one would count;
+    empty if there is none."""
+    name = next((name for name, values in given.lists() if len(values) > 1), None)
+    return "" if name is None else f"The {what} '{_shown(name)}' is given more than once"
 
 
 def _shown(name: str) -> str:

@@ -38,7 +38,10 @@ class BoundedJSONParser(BaseParser):
         try:
             # A text field gets `3.10` as the caller wrote it, not 3.1.
             value = json.loads(
-                body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=Written
+                body.decode("utf-8"),
+                parse_constant=_refuse_constant,
+                parse_float=Written,
+                object_pairs_hook=_unique,
             )
             # Decoding turns \ud800 into a lone surrogate and \u0000 into NUL: neither can be
             # stored.
@@ -53,6 +56,18 @@ class BoundedJSONParser(BaseParser):
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Which of two values counts would be a guess."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen = set[str]()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key '{key[:60]}' appears twice")
+            seen.add(key)
+    return found
 
 
 def _reason(error: Exception) -> str:

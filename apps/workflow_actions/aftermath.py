@@ -9,9 +9,10 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.jobs import bells
-from apps.jobs.database.sql import fetch, retried
+from apps.jobs.database.sql import fetch, fetch_one, retried
 from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
+from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
@@ -50,7 +51,10 @@ def settle(job_id: UUID) -> None:
     pen.settled([row.id for row in ended])
     _resolve_held(job, plan)
     failure = next((reason for row in ended if (reason := _failure(row, plan, job))), None)
-    if not JobStatus(state.status).is_final and (released or failure):
+    if JobStatus(state.status).is_final:
+        if failure:
+            _say_too_late(state, failure)
+    elif released or failure:
         _advance(state, plan, failure)
     if JobAction.objects.filter(job_id=job_id, is_settled=False).exists():
         after_commit(job_id)
@@ -84,6 +88,14 @@ def _failure(row: JobAction, plan: Plan, job: Job) -> str | None:
         return None
     last = runs.of([row.id]).filter(status=StepStatus.FAILED).order_by("-id").first()
     return f"Workflow action '{one.label}' failed: {last.error}" if last else None
+
+
+def _say_too_late(state: JobState, failure: str) -> None:
+    """A job's status does not wait for its actions, but whoever reads its log must learn of it."""
+    text = f"[actions] {failure}. The job had ended before: it stays {state.status}"
+    now = fetch_one("SELECT extract(epoch FROM clock_timestamp())::float8", ())
+    assert now is not None
+    logs.say(state.id, text, at=now[0])
 
 
 def _advance(state: JobState, plan: Plan, failure: str | None) -> None:

@@ -50,8 +50,10 @@ def _misspelling(name: str) -> str | None:
         return f"is longer than {_LONGEST} characters"
     if not name.isprintable():
         return "must not contain control characters"
-    if "/" in name or name in (".", ".."):
+    if "/" in name:
         return "must not contain '/': it becomes part of addresses"
+    if name in (".", ".."):
+        return "must not be '.' or '..': it becomes part of addresses"
     return None
 
 

@@ -48,6 +48,17 @@ def _declared(draft: Draft) -> Iterator[_Declared]:
             yield _Declared(subject, field, "tasks", name, ("input", key))
 
 
+def check_input_names(draft: Draft) -> Iterator[Problem]:
+    for declared in _declared(draft):
+        name = declared.path[-1]
+        if not name.strip() or name != name.strip() or len(name) > 200 or not name.isprintable():
+            wrong = (
+                "needs a name of at most 200 letters, without control characters and without"
+                " spaces around it"
+            )
+            yield error(declared.at(draft), "name", f"{declared.subject} {wrong}")
+
+
 def check_input_types(draft: Draft) -> Iterator[Problem]:
     types = draft.sections["connection_types"]
     for declared in _declared(draft):
@@ -175,23 +186,6 @@ def _check_one(declared: _Declared, place: Place) -> Iterator[Problem]:
         yield warning(place, "default", f"{subject}: default value{shown} is not in options list")
 
 
-def check_variables(draft: Draft) -> Iterator[Problem]:
-    """Scripts get each input as STROEM_INPUT_<NAME>: names may collide."""
-    for name, subject, action in draft.actions():
-        if action.type not in ("script", "docker", "pod"):
-            continue
-        seen: dict[str, str] = {}
-        for key in action.input:
-            place, variable = draft.in_action(name, "input", key), inputs.variable_of(key)
-            if variable in seen:
-                message = (
-                    f"{subject} inputs '{shorten(seen[variable])}' and '{shorten(key)}' both become"
-                    f" {variable}; rename one, or read the file named by STROEM_INPUTS_FILE"
-                )
-                yield warning(place, "input-variable", message)
-            seen.setdefault(variable, key)
-
-
 def check_connection_types(draft: Draft) -> Iterator[Problem]:
     for name, named in draft.sections["connection_types"].items():
         if name in _RESERVED:
@@ -308,11 +302,11 @@ def check_secrets(draft: Draft) -> Iterator[Problem]:
 
 
 CHECKS = (
+    check_input_names,
     check_input_types,
     check_multiple,
     check_options,
     check_defaults,
-    check_variables,
     check_connection_types,
     check_connections,
     check_properties,

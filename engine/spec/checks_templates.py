@@ -29,6 +29,7 @@ _ROOTS = {
     "event_source": ("event", "trigger", *_SECRETS),
     "job": ("job", "trigger", *_SECRETS),
 }
+_CONDITIONS = ("when", "filter", "tool approval")
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _NO_TEMPLATE = "; if this is not a template, put it between {% raw %} and {% endraw %}"
@@ -70,8 +71,8 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
         if wrong:
             yield _syntax_problem(site, wrong)
             continue
-        if site.what == "when" and not site.has_template:
-            yield from _check_literal(site)
+        if site.what in _CONDITIONS:
+            yield from _check_condition(site)
         if site.task and site.task not in reaches:
             reaches[site.task] = _Reach(draft.workspace.tasks[site.task].flow)
         yield from _check_names(draft, site, reaches)
@@ -100,15 +101,30 @@ def _syntax_problem(site: Site, wrong: str) -> Problem:
         )
     else:
         is_code = site.what in ("script", "cmd", "args", "manifest") or site.what.startswith("env ")
-        is_clear = "raw %}" in wrong or "there is no filter" in wrong
+        is_clear = any(words in wrong for words in ("raw %}", "there is no filter", "now()"))
         hint = _NO_TEMPLATE if is_code and not is_clear else ""
         message = f"{site.subject} has invalid {site.what} template: {wrong}{hint}"
     return error(site.place, "template", message)
 
 
-def _check_literal(site: Site) -> Iterator[Problem]:
-    """A `when` without braces is plain text, which is nearly always true."""
-    if site.text.strip().lower() not in ("true", "false", "", "0", "1", "null", "none"):
+def _check_condition(site: Site) -> Iterator[Problem]:
+    """Text is true: a `when` without braces nearly always, and one with text around its tags."""
+    if site.has_template:
+        if templating.prints_text(site.text):
+            message = (
+                f"{site.subject} {site.what} '{shorten(site.text)}' is always true, because it has"
+                " text outside of its tags: write the whole condition within one {{ … }}"
+            )
+            yield warning(site.place, "literal-when", message)
+    elif site.what == "when" and site.text.strip().lower() not in (
+        "true",
+        "false",
+        "",
+        "0",
+        "1",
+        "null",
+        "none",
+    ):
         message = (
             f"{site.subject} when '{shorten(site.text)}' is always true: "
             f"write {{{{ {shorten(site.text.strip(), 40)} }}}} to have it evaluated"
@@ -123,6 +139,12 @@ def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Ite
             for name in names:
                 yield from _check_step_name(site, name, reaches[site.task])
         return
+    if site.reader == "secret" and names:
+        message = (
+            f"{site.subject} reads '{shorten(names[0])}', but secrets are read before anything else"
+            " is known: write the value, or a reference such as ref+env://NAME"
+        )
+        yield error(site.place, "unknown-name", message)
     known = _ROOTS.get(site.reader, ())
     for name in names if known else ():
         if name not in known:
@@ -142,6 +164,10 @@ def _listed(names: Sequence[str]) -> str:
 def _check_step_name(site: Site, name: str, reach: _Reach) -> Iterator[Problem]:
     reads = f"{site.subject} {site.what} reads"
     is_loop = reach.flow[site.step].for_each is not None
+    if name == "each" and is_loop and site.what in ("when", "for_each"):
+        message = f"{reads} 'each', but is evaluated once, before there are items"
+        yield warning(site.place, "unknown-name", message)
+        return
     known = ("input", "secret", *_STATE, *(("each",) if is_loop else ()))
     if name in (*known, "secrets"):
         return

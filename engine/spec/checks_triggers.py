@@ -58,6 +58,8 @@ def check_schedules(draft: Draft) -> Iterator[Problem]:
         place = draft.at("triggers", name, "cron")
         try:
             cron.times(expression, _ANY_TIME)
+            if doubt := cron.doubt(expression):
+                yield warning(place, "cron", f"{subject} cron: {doubt}, as its step is too long")
         except cron.NeverFires as wrong:
             yield warning(place, "cron", f"{subject} never fires: {wrong}")
         except AuthorError as wrong:

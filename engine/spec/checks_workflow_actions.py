@@ -223,6 +223,26 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
             yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {NODES_FOR_NOTHING}")
 
 
+def check_failures(draft: Draft) -> Iterator[Problem]:
+    """A job's status does not wait for its actions: what can only fail it afterwards does not."""
+    for seen in _actions(draft):
+        action = seen.action
+        if action.on_failure != "fail_job":
+            continue
+        flow = draft.workspace.tasks[seen.task].flow
+        needed = {name for step in flow.values() for name in step.depends_on}
+        selected = [name.partition("[")[0] for name in action.jobs]
+        is_last = action.trigger_type == "on_jobs_complete" and not action.job_name_regexes
+        if action.trigger_type == "on_workflow_complete" or (
+            is_last and needed.isdisjoint(selected)
+        ):
+            message = (
+                f"{seen.subject}: 'on_failure: fail_job' may have no effect: no step comes after"
+                " it, and the job does not wait for it; do this in a step"
+            )
+            yield warning(seen.at("on_failure"), "no-effect", message)
+
+
 def check_places(draft: Draft) -> Iterator[Problem]:
     for seen in _actions(draft):
         wrong = misplaced(seen.action, draft.workspace.tasks[seen.task].workflow_actions)
@@ -238,5 +258,6 @@ CHECKS = (
     check_schedulers,
     check_action_names,
     check_barriers,
+    check_failures,
     check_places,
 )

@@ -88,6 +88,22 @@ def times(text: str, after: datetime) -> Iterator[datetime]:
         raise NeverFires(f"no month has the day that '{shorten(text)}' names") from None
 
 
+def doubt(text: str) -> str | None:
+    """Which step of a valid expression is never taken: `*/90` minutes is once an hour."""
+    *clock, day, month, week_day = _parts(text)
+    fields = (*_CLOCK[-len(clock) :], _DAY, _MONTH, _WEEKDAY)
+    for field, texts in zip(fields, (*clock, day, month, week_day), strict=True):
+        for part in texts.split(","):
+            span, slash, step = part.partition("/")
+            if not slash:
+                continue
+            first, dash, last = ("", "", "") if span in _EVERY else span.partition("-")
+            low = field.number(first) if first else field.low
+            if low + int(step) > (field.number(last) if dash else field.high):
+                return f"'{shorten(part, 20)}' of the {field.name} is the same as '{low}'"
+    return None
+
+
 def explain(text: str) -> str:
     """What the expression means, in words; itself where they are not known. It must be valid."""
     try:

@@ -22,7 +22,7 @@ class Site:
     what: str
     text: str
     place: Place
-    reader: str  # action, step, default, hook, tool, workspace, or the type of a trigger
+    reader: str  # action, step, default, hook, tool, workspace, secret, or the type of a trigger
     task: str = ""
     step: str = ""
     action: str = ""
@@ -54,9 +54,10 @@ def _all_sites(draft: Draft) -> Iterator[Site]:
     for section, kind in (("secrets", "Secret"), ("connections", "Connection")):
         for name in draft.sections[section]:
             value = getattr(draft.workspace, section).get(name)
+            reader = "secret" if section == "secrets" else "workspace"
             for text in _texts(value):
                 yield Site(
-                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), "workspace"
+                    f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), reader
                 )
     for name, server in draft.workspace.mcp_servers.items():
         subject = f"MCP server '{shorten(name)}'"
@@ -156,6 +157,9 @@ def _in_trigger(draft: Draft, name: str) -> Iterator[Site]:
     for variable, text in trigger.options.get("env", {}).items():
         what = f"env '{shorten(variable)}'"
         yield Site(subject, what, text, at("env", variable), "workspace")
+    secret = trigger.options.get("secret")
+    if secret is not None:
+        yield Site(subject, "secret", secret, at("secret"), "workspace")
     key = trigger.options.get("idempotency_key")
     if key is not None:
         yield Site(subject, "idempotency_key", key, at("idempotency_key"), trigger.type)

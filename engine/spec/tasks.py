@@ -109,7 +109,9 @@ def _read_folder(entry: Entry) -> str | None:
 def _read_flow(task: str, entry: Entry, place: Place, reading: TaskReading) -> dict[str, Step]:
     if entry.get("flow") is None:
         is_misspelt = any(
-            did_you_mean(key, TASK_FIELDS).endswith("'flow'?)") for key in entry.pairs
+            did_you_mean(key, TASK_FIELDS).endswith("'flow'?)")
+            for key in entry.pairs
+            if key not in TASK_FIELDS
         )
         if isinstance(entry.node.value, dict) and not is_misspelt:
             entry.problems.error(place, "missing-field", f"{entry.subject} is missing 'flow'")

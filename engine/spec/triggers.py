@@ -109,6 +109,9 @@ def _read_webhook(entry: Entry) -> dict[str, Any]:
     if seconds is not None and not 1 <= seconds <= 300:
         message = f"{entry.subject} has invalid timeout_secs {seconds} (must be 1..=300)"
         entry.problems.error(entry.at("timeout_secs"), "timeout-secs", message)
+    elif seconds is not None and mode == "async":
+        message = f"{entry.subject} 'timeout_secs' has no effect without 'mode: sync'"
+        entry.problems.warning(entry.at("timeout_secs"), "no-effect", message)
     return {
         "name": entry.text("name"),
         "secret": entry.text("secret"),
@@ -124,7 +127,8 @@ def _read_webhook(entry: Entry) -> dict[str, Any]:
 def _read_verification(entry: Entry) -> str:
     """How the sender proves itself. Nobody is let in without a word about it."""
     kind = entry.choice("verify", VERIFICATIONS, "bearer")
-    has_secret = entry.get("secret") is not None
+    secret = entry.get("secret")
+    has_secret = secret is not None and bool(secret.text.strip())
     if kind == "none" and has_secret:
         entry.complain("secret", "has no effect with 'verify: none'; remove one", "no-effect")
     elif kind != "none" and not has_secret:

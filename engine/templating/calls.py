@@ -25,6 +25,7 @@ from engine.templating.values import (
 )
 
 _REQUIRED: Any = object()
+NO_NOW = "now() is not available here, for the text may be rendered more than once"
 MAX_PATTERN = 1_000
 MAX_PATH = 1_000
 MAX_PATH_PARTS = 20
@@ -32,7 +33,7 @@ MAX_PATH_PARTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One use of a filter, test or function. Unknown arguments are ignored, as Tera does."""
+    """One use of a filter, test or function."""
 
     what: str  # e.g. "filter 'join'"
     arguments: Mapping[str, Any]
@@ -120,6 +121,12 @@ def _number(call: Call, value: Any) -> float:
         raise TemplateError(f"{call.what}: the number is too large") from None
 
 
+def _rest(call: Call, value: Any, divisor: Any) -> float:
+    if isinstance(value, int) and isinstance(divisor, int) and not isinstance(value, bool):
+        return abs(value) % abs(divisor)  # exact, beyond what a float holds
+    return math.fmod(_number(call, value), _number(call, divisor))
+
+
 def _needle(call: Call, wanted: Any) -> str:
     if not isinstance(wanted, str):
         raise TemplateError(f"{call.what} needs a string in its parentheses, not {kind(wanted)}")
@@ -127,7 +134,7 @@ def _needle(call: Call, wanted: Any) -> str:
 
 
 def is_odd(call: Call, value: Any) -> bool:
-    return math.fmod(_number(call, value), 2.0) != 0.0
+    return _rest(call, value, 2) != 0
 
 
 def is_even(call: Call, value: Any) -> bool:
@@ -143,8 +150,7 @@ def is_a_number(call: Call, value: Any) -> bool:
 
 
 def is_divisible(call: Call, value: Any, wanted: Any) -> bool:
-    number, divisor = _number(call, value), _number(call, wanted)
-    return divisor != 0 and math.fmod(number, divisor) == 0.0
+    return _number(call, wanted) != 0 and _rest(call, value, wanted) == 0
 
 
 def is_iterable(call: Call, value: Any) -> bool:
@@ -216,9 +222,7 @@ def range_(call: Call) -> list[int]:
 def now(call: Call) -> str | int:
     """The rendering's time, in its own zone unless `utc=true`."""
     if call.now is None:
-        raise TemplateError(
-            "now() is not available here, for the text may be rendered more than once"
-        )
+        raise TemplateError(NO_NOW)
     at = call.now if call.now.tzinfo else call.now.replace(tzinfo=UTC)
     if call.flag_argument("utc"):
         at = at.astimezone(UTC)

@@ -3,7 +3,6 @@ language."""
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Callable
@@ -14,9 +13,11 @@ from engine.templating.calls import Call, Filter
 from engine.templating.dates import date
 from engine.templating.values import (
     I64_MAX,
+    allow_json,
     equal,
     is_array,
     is_number,
+    json_text,
     kind,
     number_json,
     plain,
@@ -187,9 +188,14 @@ def pluralize(call: Call, value: Any) -> str:
 
 
 def round_(call: Call, value: Any) -> float | None:
-    number = float(call.number(value))
     method = call.text_argument("method", "common")
-    factor = 10.0 ** call.whole_argument("precision", 0, low=-300, high=300)
+    precision = call.whole_argument("precision", 0, low=-300, high=300)
+    if method not in ("common", "ceil", "floor"):
+        raise TemplateError(f"{call.what}: the argument 'method' must be common, ceil or floor")
+    given = call.number(value)
+    if isinstance(given, int) and precision >= 0:
+        return given  # a float would lose digits of an id of 64 bits
+    number, factor = float(given), 10.0**precision
     scaled = number * factor
     if not math.isfinite(scaled):
         return None
@@ -199,10 +205,8 @@ def round_(call: Call, value: Any) -> float | None:
             rounded = math.copysign(whole + (abs(scaled) - whole >= 0.5), scaled)
         case "ceil":
             rounded = math.ceil(scaled)
-        case "floor":
-            rounded = math.floor(scaled)
         case _:
-            raise TemplateError(f"{call.what}: the argument 'method' must be common, ceil or floor")
+            rounded = math.floor(scaled)
     result = rounded / factor
     return result if math.isfinite(result) else None
 
@@ -234,44 +238,7 @@ def _no_key(call: Call, key: str) -> Any:
 
 def encode(call: Call, value: Any) -> str:
     """The value as JSON; objects in the order of their keys."""
-    pretty = call.arguments.get("pretty") is True
-    if is_number(value):
-        return number_json(value)
-    if isinstance(value, (dict, list, tuple)):
-        value = plain(call.budget, value)
-        _measure(call, value)
-    elif isinstance(value, str):
-        call.budget.spend_text(len(value))
-    separators = None if pretty else (",", ":")
-    text = json.dumps(
-        value,
-        ensure_ascii=False,
-        sort_keys=True,
-        indent=2 if pretty else None,
-        separators=separators,
-        allow_nan=False,
-    )
-    call.budget.allow_text(len(text))
-    return text
-
-
-def _measure(call: Call, value: Any) -> None:
-    """Refuses a value whose text would be too long, before creating the text."""
-    size, waiting = 0, [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            size += len(item)
-        elif isinstance(item, list):
-            waiting.extend(item)
-        elif isinstance(item, dict):
-            size += sum(map(len, item))
-            waiting.extend(item.values())
-        elif isinstance(item, int) and item.bit_length() > 64:
-            size += len(number_json(item))
-        size += 2
-        if size > call.budget.limits.value_chars:
-            call.budget.allow_text(size)
+    return json_text(call.budget, value, is_pretty=call.flag_argument("pretty"))
 
 
 def as_str(call: Call, value: Any) -> str:
@@ -308,7 +275,7 @@ def py(call: Call, value: Any) -> str:
     """A Python literal in ASCII."""
     if isinstance(value, (dict, list, tuple)):
         value = plain(call.budget, value)
-        _measure(call, value)
+        allow_json(call.budget, value)
     elif isinstance(value, str):
         call.budget.spend_text(len(value) * 2)
     elif is_number(value):

@@ -9,13 +9,14 @@ attribute access, a call of a value, or a Python operator: a template can do exa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import nodes
 from jinja2.exceptions import TemplateSyntaxError
 
+from engine.templating.arguments import OF_FILTERS, OF_FUNCTIONS, lack, refusal
 from engine.templating.calls import FUNCTIONS, REFUSED_FUNCTIONS, TESTS
 from engine.templating.grammar import NO_CONDITION, Tag, TeraParser, is_plain_name
 from engine.templating.mentions import (
@@ -51,6 +52,8 @@ class Understood:
     references: References
     splices: tuple[Splice, ...]
     filters: frozenset[str]
+    functions: frozenset[str]
+    prints_text: bool  # around its tags, whatever the values are
 
 
 def understand(text: str) -> Understood:
@@ -71,6 +74,15 @@ def understand(text: str) -> Understood:
         References(frozenset(path[0] for path in names.paths), frozenset(names.paths)),
         tuple(lowering.splices),
         frozenset(names.filters),
+        frozenset(names.functions),
+        around is None and any(map(_prints_text, tree)),
+    )
+
+
+def _prints_text(node: nodes.Node) -> bool:
+    parts = node.nodes if isinstance(node, nodes.Output) else ()
+    return any(
+        isinstance(part, nodes.TemplateData) and bool(part.data.strip(WHITESPACE)) for part in parts
     )
 
 
@@ -186,7 +198,7 @@ class _Lowering:
         if use.node is not None:
             raise _wrong(node, "a filter section takes one filter")
         self.names.filters.add(use.name)
-        arguments = self._arguments(use, f"the filter '{use.name}'", 0)
+        arguments = self._arguments(use, f"the filter '{use.name}'", OF_FILTERS, 0)
         body, name = self._inner("filter", node.body), [nodes.Const(use.name)]
         made = nodes.Filter(None, "tera:section", name, arguments, None, None, lineno=line)
         return [nodes.FilterBlock(body, made, lineno=line)]
@@ -290,7 +302,7 @@ class _Lowering:
         assert inner is not None, "only that of a section has no value before it"
         self.names.filters.add(name)
         value = self.expression(inner, depth + 1 + (name == "default"))
-        arguments = self._arguments(node, f"the filter '{name}'", depth + 1)
+        arguments = self._arguments(node, f"the filter '{name}'", OF_FILTERS, depth + 1)
         if name == "default" and not isinstance(inner, nodes.Filter):
             given = [keyword.value for keyword in arguments if keyword.key == "value"]
             if not given:
@@ -304,10 +316,14 @@ class _Lowering:
         return nodes.Filter(value, "tera:filter", named, arguments, None, None, lineno=line)
 
     def _arguments(
-        self, node: nodes.Filter | nodes.Call, what: str, depth: int
+        self,
+        node: nodes.Filter | nodes.Call,
+        what: str,
+        known: Mapping[str, tuple[str, ...]],
+        depth: int,
     ) -> list[nodes.Keyword]:
+        name = what.split("'")[1]
         if node.args or node.dyn_args or node.dyn_kwargs:
-            name = what.split("'")[1]
             example = _EXAMPLES.get(name, f"{name}(name=value)")
             raise _wrong(node, f"{what} takes its arguments by name, as in {example}")
         made: dict[str, nodes.Keyword] = {}
@@ -318,7 +334,11 @@ class _Lowering:
                 raise _wrong(node, f"{what} is given the argument '{key[:40]}' twice")
             if not is_plain_name(key):
                 raise _wrong(node, f"'{key[:40]}' cannot be the name of an argument")
+            if wrong := refusal(what, key, known.get(name, ())):
+                raise _wrong(node, wrong)
             made[key] = nodes.Keyword(key, self.expression(keyword.value, depth))
+        if missing := lack(name, what, made):
+            raise _wrong(node, missing)
         return list(made.values())
 
     def _test(self, node: nodes.Test, depth: int) -> nodes.Expr:
@@ -342,7 +362,8 @@ class _Lowering:
         if name not in FUNCTIONS:
             known = ", ".join(sorted(FUNCTIONS))
             raise _wrong(node, f"there is no function '{name[:40]}'; functions are {known}")
-        arguments = self._arguments(node, f"the function '{name}'", depth + 1)
+        self.names.functions.add(name)
+        arguments = self._arguments(node, f"the function '{name}'", OF_FUNCTIONS, depth + 1)
         return nodes.Filter(nodes.Const(name), "tera:function", [], arguments, None, None)
 
     def _path(self, node: nodes.Expr, depth: int) -> nodes.Expr:

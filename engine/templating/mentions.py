@@ -85,6 +85,7 @@ class Names:
     def __init__(self) -> None:
         self.paths: set[Path] = set()
         self.filters: set[str] = set()
+        self.functions: set[str] = set()
         self.nesting = 0
         self._local: dict[str, frozenset[Path]] = {}  # loop variables and variables certainly set
         self._maybe: dict[str, frozenset[Path]] = {}  # set in a block that may not have run

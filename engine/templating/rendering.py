@@ -18,6 +18,7 @@ from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.exceptions import TemplateSyntaxError
 
 from engine.errors import TemplateError
+from engine.templating.calls import NO_NOW
 from engine.templating.grammar import MARKER
 from engine.templating.lowering import understand
 from engine.templating.mentions import References, Splice
@@ -36,6 +37,7 @@ from engine.templating.values import (
     LimitReached,
     RenderLimits,
     is_true,
+    json_text,
     kind,
     plain,
     text_of,
@@ -49,6 +51,7 @@ _TAG = re.compile(r"\{[{%]")
 _END = {"{{": "}}", "{%": "%}"}
 _FILE_NAME = "<template>"
 _FALSE_TEXTS = frozenset({"", "false", "0", "null", "none"})
+_SECRETS = frozenset({"secret", "secrets"})
 _NO_FILTERS: Mapping[str, ExtraFilter] = {}
 # Python's errors for lack of stack, memory or a representable value; operations raise their own.
 _MISHAPS = (
@@ -76,6 +79,8 @@ class _Compiled:
     references: References
     splices: tuple[Splice, ...]
     lent_filters: frozenset[str]
+    functions: frozenset[str]
+    prints_text: bool
 
 
 class _Cache:
@@ -124,6 +129,8 @@ def _compile(text: str) -> _Compiled:
         found.references,
         found.splices,
         found.filters - BUILT_IN_FILTERS,
+        found.functions,
+        found.prints_text,
     )
 
 
@@ -203,8 +210,10 @@ def render(
     now: datetime | None = None,
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
+    is_value: bool = False,
 ) -> str:
-    """The rendered text. `filters` adds filters such as `vals` for this rendering."""
+    """The rendered text. `filters` adds filters such as `vals` for this rendering. With `is_value`,
+    a text that is one expression is JSON if its value is an array or an object."""
     if _is_plain(text):
         return text
     compiled = _compiled(text, filters, limits)
@@ -212,7 +221,8 @@ def render(
     written = _run(compiled, state)
     if compiled.around is None:
         return written
-    value = text_of(state.budget, state.result)
+    is_json = is_value and isinstance(state.result, (list, dict))
+    value = (json_text if is_json else text_of)(state.budget, state.result)
     state.budget.emit(len(value))
     return compiled.around[0] + value + compiled.around[1]
 
@@ -323,23 +333,46 @@ def _parsed(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         where = f"{error.msg} at line {error.lineno} column {error.colno}"
+        if text.lstrip().startswith("["):
+            where += "; pipe the values in it through json_encode()"
     except (ValueError, RecursionError):
         where = "a number is too long, or not JSON, or the nesting too deep"
-    hint = "; pipe the value through json_encode()" if "[object]" in text else ""
-    raise TemplateError(f"for_each template rendered to non-JSON: {where}{hint}")
+    raise TemplateError(f"for_each template rendered to non-JSON: {where}")
 
 
 def check(
     text: str, *, filters: Collection[str] = OPTIONAL_FILTERS, limits: RenderLimits = DEFAULT
 ) -> str | None:
-    """What is wrong with the template's syntax, as one sentence, or None. Executes nothing."""
+    """What is wrong with the template's syntax, as one sentence, or None. Executes nothing.
+
+    Authors' templates are rendered without a clock, so `now()` is wrong in all of them."""
     if _is_plain(text):
         return None
     try:
-        _compiled(text, filters, limits)
+        compiled = _compiled(text, filters, limits)
     except TemplateError as error:
         return str(error)
-    return None
+    return NO_NOW if "now" in compiled.functions else None
+
+
+def prints_text(text: str) -> bool:
+    """Whether a template, whatever its values are, prints text of its own: as a condition, it is
+    true."""
+    if _is_plain(text):
+        return bool(text.strip(WHITESPACE))
+    try:
+        return _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT).prints_text
+    except TemplateError:
+        return False
+
+
+def is_of_secrets(text: str) -> bool:
+    """Whether the text is one expression that reads secrets, and nothing else."""
+    if _is_plain(text):
+        return False
+    compiled = _compiled(text, BUILT_IN_FILTERS | OPTIONAL_FILTERS, DEFAULT)
+    names = compiled.references.names
+    return compiled.around is not None and bool(names) and names <= _SECRETS
 
 
 def references(text: str) -> References:

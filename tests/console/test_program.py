@@ -80,3 +80,18 @@ def test_validate_needs_the_keys_only_for_the_database(words: list[str], tmp_pat
     settings = {"STROEM_KEYS": "", "STROEM__DATA_DIR": str(tmp_path / "data")}
     manage("validate", str(tmp_path / "flow.yaml"), *words, STROEM__DB__URL=NOWHERE, **settings)
     assert (tmp_path / "data/secret.key").exists() is bool(words)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+def test_output_that_cannot_be_written_is_one_sentence_and_a_failure():
+    with Path("/dev/full").open("w") as full:
+        finished = subprocess.run(
+            [sys.executable, "manage.py", "validate", "examples/hello"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert finished.stderr == "error: Nothing more can be written: no space left on device.\n"
+    assert finished.returncode == 1

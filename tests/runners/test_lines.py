@@ -169,6 +169,27 @@ def test_progress_is_told_once_a_second_and_at_its_end():
     assert 4 <= len(log.texts()) <= 7
 
 
+@pytest.mark.parametrize(
+    "before",
+    [b"50%\r", b"50%\r\r", b"\xef\xbb\xbf", b"\x1b[32m", b"\x1b[0m\x1b[1;31m", b"9%\r\x1b[0m"],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_an_output_that_only_looks_like_one_is_told_once(before, size):
+    line = before + b'OUTPUT: {"n": 1}\n'
+    pieces = [line[at : at + size] for at in range(0, len(line), size)]
+    lines, log = feed(*pieces, line)
+    assert not lines.output.has_output
+    told = [line.text for line in log.lines if line.stream == "server"]
+    assert len(told) == 1
+    assert told[0].startswith("Warning: an OUTPUT: line has no effect: before it")
+
+
+def test_texts_that_show_what_is_before_an_output_are_nobodys_mistake():
+    lines, log = feed(b" OUTPUT: 1\nsays OUTPUT: 2\nOUT: 3\n\x1b[1mSTATUS: 4\n\xef\xbb\xbfOK\n")
+    assert not lines.output.has_output
+    assert not [line for line in log.lines if line.stream == "server"]
+
+
 def test_memory_stays_flat_under_a_gigantic_line_and_a_flood():
     chunk = b"x" * 65536
     flood = b"short line\n" * 6000

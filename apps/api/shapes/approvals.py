@@ -31,6 +31,15 @@ class DecideRequest(Asked):
         help_text="`digest` of the request that the user saw",
     )
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Whoever gives a reason for a rejection did not mean to approve."""
+        if attrs["approved"] and attrs.get("rejection_reason"):
+            message = (
+                "rejection_reason belongs to a rejection: leave it out, or send approved: false"
+            )
+            raise serializers.ValidationError({"rejection_reason": [message]})
+        return attrs
+
 
 class DecidedShape(Shape[Values]):
     status = serializers.ChoiceField(

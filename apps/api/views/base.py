@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from apps.api import metrics
-from apps.api.mistakes import unknown
+from apps.api.mistakes import twice, unknown
 
 PAGE = ("limit", "offset")
 
@@ -45,5 +45,6 @@ class ApiView(APIView):
         refuse_nul(kwargs)
         known = self.query if request.method in ("GET", "HEAD") else ()
         wrong = unknown("query parameter", request.query_params, known)
+        wrong = wrong or twice("query parameter", request.query_params)
         if wrong:
             raise ParseError(wrong)

@@ -31,7 +31,7 @@ class Command(OperatorCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def act(self, **options: Any) -> int:
-        if options["job"]:
+        if options["job"] is not None:  # an empty one is a script's mistake
             job = self.platform.job(self.job_meant(options))
             report = [job_report.as_json(job)] if options["json"] else job_report.as_lines(job)
             for line in report:

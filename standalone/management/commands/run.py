@@ -4,6 +4,7 @@ behind."""
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -76,6 +77,7 @@ class Command(TypedCommand):
             given = read_inputs(options["input"], options["input_file"])
             _check_inputs(workspace, task, given)
             check_worker_file(options["worker_config"])
+            _make_folder(options["artifacts"])
             directory = _directory(workspace, task, folder, options["chdir"])
             self._mention_warnings(loaded, options["path"])
             has_agents = any(action.type == "agent" for action in workspace.actions.values())
@@ -134,6 +136,19 @@ class Command(TypedCommand):
         for one, place in downloads.places(found, folder, is_all=True):
             downloads.download(self.platform, job_id, one, place)
             self.stderr.write(f"kept {plain(str(place))}")
+
+
+def _make_folder(folder: Path | None) -> None:
+    """Before the run: what a job has left is lost if there is no place for it afterwards."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+    if reason:
+        raise AuthorError(f"--artifacts {plain(str(folder))} cannot be written: {reason}.")
 
 
 def _directory(workspace: Workspace, task: str, source: Path, typed: str | None) -> str:

@@ -39,6 +39,7 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("get", "jobs?statuss=failed", None, 400, "Unknown query parameter 'statuss'; did you mean 'status'?"),
     ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; expected one of: workspace, task_name, status, source_type, search, id_prefix, limit, offset, cursor"),
     ("get", "jobs?status=done", None, 400, "Invalid status filter 'done'. Must be one of: pending, running, completed, failed, cancelled"),
+    ("get", "jobs?status=failed&status=completed", None, 400, "The query parameter 'status' is given more than once"),
     ("get", "jobs?limit=many", None, 400, "limit must be a whole number of at least 1"),
     ("get", "jobs?task_name=main", None, 400, "task_name filter requires workspace"),
     ("get", "jobs/{open}/logs?after=yesterday", None, 400, "after must be the `next` of an earlier answer"),
@@ -58,6 +59,7 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("post", f"{ASKED}/approve", {}, 400, "approved is required"),
     ("post", f"{ASKED}/approve", {"approved": True}, 400, "input 'window' is required"),
     ("post", f"{ASKED}/approve", {"approved": False, "reason": "no"}, 400, "Unknown key 'reason'; expected one of: approved, input, rejection_reason, shown"),
+    ("post", f"{ASKED}/approve", {"approved": True, "input": {"window": "x"}, "rejection_reason": "no"}, 400, "rejection_reason belongs to a rejection: leave it out, or send approved: false"),
     ("post", "jobs/{open}/steps/one/approve", {"approved": True}, 409, "Step 'one' is not an approval or agent step (type: script)"),
     ("post", f"{ASKED}/delegate", {"to": "nobody@example.org"}, 400, "nobody with the e-mail nobody@example.org can see this task"),
     ("put", SECRET, {"values": "long enough"}, 400, 'the body must be {"value": ...}'),
@@ -100,6 +102,8 @@ def test_a_mistake_has_one_answer(
     ("content_type", "body", "status", "sentence"),
     [
         ("text/plain", "a=b", 415, 'Unsupported media type "text/plain" in request; send application/json'),
+        ("application/json", '{"input": {"name": "a", "name": "b"}}', 400, "The body is not valid JSON: the key 'name' appears twice"),
+        ("application/json", '{"input": {"name": "a"}, "input": {}}', 400, "The body is not valid JSON: the key 'input' appears twice"),
         ("application/json", "{'a': 1}", 400, "The body is not valid JSON: Expecting property name enclosed in double quotes"),
     ],
 )  # fmt: skip

@@ -109,6 +109,12 @@ def log_of(job: Job, label: str) -> list[str]:
     return [json.loads(line)["line"] for _, text in piece.chunks for line in text.splitlines()]
 
 
+def server_lines(job: Job) -> list[str]:
+    """The lines of the server itself, in order."""
+    piece = read([job.id], Cursor(), Choice.of(Whose.SERVER))
+    return [json.loads(line)["line"] for _, text in piece.chunks for line in text.splitlines()]
+
+
 def beside(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()

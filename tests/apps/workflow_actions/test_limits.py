@@ -20,7 +20,7 @@ from apps.jobs.upkeep.sweeps import due_steps
 from apps.workflow_actions import snapshots
 from engine.orders import Verdict
 from tests.apps.jobs.builders import failed, fresh, output, start, statuses, until, workspace
-from tests.apps.workflow_actions.doing import beside, log_of, specification
+from tests.apps.workflow_actions.doing import beside, log_of, server_lines, specification
 from tests.apps.workflow_actions.hands import ActionHand, action, actions, count, runs, tries
 from workers.attempts import Stop
 
@@ -204,6 +204,18 @@ def test_where_its_author_wants_it_the_failure_is_the_jobs(tmp_path, doer):
         and "Workflow action 'it' failed: Command failed" in fresh(job).error
     )
     assert set(statuses(job).values()) <= {"failed", "skipped"}
+
+
+def test_a_failure_after_the_jobs_end_is_said_in_its_log(tmp_path, doer):
+    done = "trigger_type: on_workflow_complete"
+    job = torc(tmp_path, "a", f"name: it, on_failure: fail_job, {done}, {DO}: ['exit 7']")
+    hand = ActionHand()
+    hand.work()
+    assert fresh(job).status == "completed"
+    doer.perform(take(hand, "it"))
+    assert fresh(job).status == "completed"
+    said = [line for line in server_lines(job) if line.startswith("[actions]")]
+    assert len(said) == 1 and said[0].endswith("The job had ended before: it stays completed")
 
 
 def test_the_first_of_a_chain_fails_and_everything_that_waited_is_told(tmp_path):

@@ -1,0 +1,218 @@
+"""What a workspace may not say without being told that it has no effect, or another one."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.spec import parser
+
+HEAD = "tasks:\n  t:\n    flow:\n      a: "
+
+
+def told(text: str, paths: tuple[str, ...] | None = None) -> str:
+    loaded = parser.load({"flow.yaml": text}, paths=paths)
+    return "\n".join(f"{one.severity}: {one.message}" for one in loaded.problems)
+
+
+@pytest.mark.parametrize("flow", ["flow:", "flow: ~", "description: x"])
+def test_a_task_without_steps_is_refused(flow: str):
+    assert told(f"tasks:\n  t:\n    {flow}\n") == "error: Task 't' is missing 'flow'"
+
+
+@pytest.mark.parametrize(
+    ("workdir", "wrong"),
+    [
+        ("/tmp", "lies outside the workspace"),
+        ("a/../..", "lies outside the workspace"),
+        ("'{{ input.x }}'", "is not rendered as a template"),
+        ("nope", "is no folder of the workspace"),
+        ("src/nope", "is no folder of the workspace"),
+        ("src", ""),
+        ("./src/lib/", ""),
+        ("src/..", ""),
+        ("current", ""),
+        ("current/below", ""),
+    ],
+)
+def test_a_working_directory_that_no_step_can_enter_is_refused(workdir: str, wrong: str):
+    files = ("flow.yaml", "src/lib/a.py", "current")  # the last one is a link
+    said = told(f"{HEAD}{{type: script, script: pwd, workdir: {workdir}}}\n", files)
+    assert (wrong in said) if wrong else not said, said
+
+
+def test_containers_have_their_own_working_directories():
+    text = f"{HEAD}{{type: docker, image: x, cmd: pwd, workdir: /srv}}\n"
+    assert not told(text, ("flow.yaml",))
+    assert not told(f"{HEAD}{{type: script, runner: docker, script: pwd, workdir: /srv}}\n", ())
+    assert "not rendered" in told(text.replace("/srv", "'/{{ input.x }}'"))
+
+
+@pytest.mark.parametrize(
+    ("step", "wrong"),
+    [
+        ("type: docker, image: x, command: ['{{ input.x }}']", "command '{{ input.x }}' is not"),
+        ("type: pod, image: x, entrypoint: [a, '{{ input.y }}']", "entrypoint '{{ input.y }}'"),
+        ("type: docker, image: x, command: [ps, '{{.Names}}']", ""),
+        ("type: docker, image: x, command: [ps, '{{ names }}']", ""),
+        ("type: script, script: x, artifacts: {paths: ['{{ input.x }}/*']}", "artifacts path"),
+        ("type: script, script: x, artifacts: {paths: ['{{ a.output }}']}", "artifacts path"),
+    ],
+)
+def test_a_template_where_none_is_rendered_is_told(step: str, wrong: str):
+    said = told(f"{HEAD}{{{step}}}\n")
+    assert (wrong in said and "not rendered as a template" in said) if wrong else not said, said
+
+
+def test_a_template_in_a_command_of_a_workflow_action_is_told():
+    action = "{trigger_type: on_workflow_start, action_type: run_commands, commands: ['echo {{ input.x }}']}"
+    said = told(f"{HEAD}{{type: script, script: x}}\n    workflow_actions: [{action}]\n")
+    assert "command 'echo {{ input.x }}' is not rendered as a template" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tasks: {t: {input: {a-b: {type: string}, A_B: {type: string}}, flow: {s: {type: script, script: x}}}}",
+        "tasks: {t: {flow: {s: {type: script, script: x, input: {a.b: 1, a_b: 2}}}}}",
+        "tasks: {t: {input: {a b: {type: string}}, flow: {s: {type: script, script: x, input: {a_b: 1}}}}}",
+        "actions: {c: {type: script, script: x, input: {a-b: {type: string}, a_b: {type: string}}}}",
+        "actions: {c: {type: script, script: x, input: {a-b: {type: string}}}}\n"
+        "tasks: {t: {flow: {s: {action: c, input: {a-b: x, a_b: y}}}}}",
+    ],
+)
+def test_inputs_that_share_a_variable_are_told_once(text: str):
+    assert told(text).count("both become STROEM_INPUT_A_B") == 1
+
+
+def test_a_variable_that_an_input_would_replace_is_refused():
+    task = "tasks: {t: {input: {x: {type: string}}, flow: {s: {type: script, script: x, env: {%s: y}}}}}"
+    assert "error: Task 't' step 's' env 'STROEM_INPUT_X' would be" in told(task % "STROEM_INPUT_X")
+    assert not told(task % "STROEM_INPUT_Z")
+    assert "files there are not stored" in told(task % "ARTIFACTS_DIR")
+    assert "files there are not kept" in told(task % "STATE_OUT_DIR")
+
+
+@pytest.mark.parametrize("key", ["when", "for_each"])
+def test_the_item_of_a_loop_is_not_known_before_the_loop(key: str):
+    each = {"when": "[1]", "for_each": "'{{ each.item }}'"}[
+        "for_each" if key == "for_each" else "when"
+    ]
+    when = ", when: '{{ each.item > 1 }}'" if key == "when" else ""
+    said = told(f"{HEAD}{{type: script, script: x, for_each: {each}{when}}}\n")
+    assert f"{key} reads 'each', but is evaluated once" in said
+
+
+@pytest.mark.parametrize(
+    ("when", "is_told"),
+    [
+        ("{{ input.x }} == 'a'", True),
+        ("{{ true }} and {{ false }}", True),
+        ("!{{ input.x }}", True),
+        ("{% if input.x %}{% endif %} no", True),
+        ("  {{ input.x == 'a' }}  ", False),
+        ("{% if input.x %}yes{% else %}no{% endif %}", False),
+        ("{% set y = input.x %} {{ y }}", False),
+        ("{# why #} {{ input.x }}", False),
+    ],
+)
+def test_a_condition_that_text_makes_true_is_told(when: str, is_told: bool):
+    text = (
+        "tasks: {t: {input: {x: {type: string}},"
+        f' flow: {{s: {{type: script, script: x, when: "{when}"}}}}}}}}'
+    )
+    assert ("is always true, because it has text outside" in told(text)) == is_told
+
+
+def test_a_filter_of_a_webhook_that_text_makes_true_is_told():
+    said = told(
+        "tasks: {t: {flow: {s: {type: script, script: x}}}}\n"
+        "triggers: {w: {type: webhook, task: t, name: w, secret: long-enough-0123456789,"
+        " filter: \"{{ body.ref }} == 'main'\"}}"
+    )
+    assert "filter '{{ body.ref }} == 'main'' is always true" in said
+
+
+@pytest.mark.parametrize(("cmd", "is_refused"), [("it's", True), ("'a b' c", False)])
+def test_a_command_for_an_entrypoint_must_be_words(cmd: str, is_refused: bool):
+    step = f'{{type: docker, image: x, entrypoint: [run], cmd: "{cmd}"}}'
+    assert ("cannot be split into arguments" in told(f"{HEAD}{step}\n")) == is_refused
+    assert not told(f'{HEAD}{{type: docker, image: x, cmd: "{cmd}"}}\n')
+
+
+@pytest.mark.parametrize(
+    ("cron", "wanted"),
+    [
+        ("*/90 * * * *", "'*/90' of the minute is the same as '0'"),
+        ("5/58 * * * *", "'5/58' of the minute is the same as '5'"),
+        ("0 */24 * * *", "'*/24' of the hour is the same as '0'"),
+        ("0 0 1-5/9 * *", "'1-5/9' of the day of the month is the same as '1'"),
+        ("0 0 * */12 *", "'*/12' of the month is the same as '1'"),
+        ("*/61 * * * * *", "'*/61' of the second is the same as '0'"),
+        ("*/45 */12 */2 */6 1-5/2", ""),
+        ("0 0 L-3,15W * mon#2", ""),
+        ("@daily", ""),
+    ],
+)
+def test_a_clock_whose_step_is_never_taken_is_told(cron: str, wanted: str):
+    said = told(
+        "tasks: {t: {flow: {s: {type: script, script: x}}}}\n"
+        f'triggers: {{c: {{type: scheduler, task: t, cron: "{cron}"}}}}'
+    )
+    assert (wanted in said) if wanted else not said, said
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ("secret: ''", "has no 'secret', by which senders prove themselves"),
+        ("secret: '{{ secret.nope }}'", "references secret 'nope' which is not defined"),
+        ("secret: long-enough-123, timeout_secs: 5", "'timeout_secs' has no effect"),
+        ("secret: long-enough-123, timeout_secs: 5, mode: sync", ""),
+    ],
+)
+def test_a_webhook_says_what_has_no_effect(keys: str, wanted: str):
+    said = told(
+        "tasks: {t: {flow: {s: {type: script, script: x}}}}\n"
+        f"triggers: {{w: {{type: webhook, task: t, name: w, {keys}}}}}"
+    )
+    assert (wanted in said) if wanted else not said, said
+
+
+@pytest.mark.parametrize(
+    ("action", "is_told"),
+    [
+        ("trigger_type: on_workflow_complete", True),
+        ("trigger_type: on_jobs_complete, jobs: [z]", True),
+        ("trigger_type: on_jobs_complete, jobs: [a]", False),
+        ("trigger_type: on_workflow_start, barrier: true", False),
+        ("trigger_type: on_jobs_ready, jobs: [z]", False),
+    ],
+)
+def test_an_action_that_cannot_fail_the_job_is_told(action: str, is_told: bool):
+    do = "action_type: run_commands, commands: [x], on_failure: fail_job"
+    said = told(
+        f"{HEAD}{{type: script, script: x}}\n"
+        "      z: {type: script, script: x, depends_on: [a]}\n"
+        f"    workflow_actions: [{{{action}, {do}}}]\n"
+    )
+    assert ("'on_failure: fail_job' may have no effect" in said) == is_told, said
+
+
+@pytest.mark.parametrize(
+    ("name", "is_refused"),
+    [("", True), (" a", True), ("x" * 201, True), ("a\tb", True), ("a b", False), ("é.x", False)],
+)
+def test_names_of_inputs_can_be_typed(name: str, is_refused: bool):
+    quoted = '"' + name.replace("\t", "\\t") + '"'
+    said = told(
+        f"tasks: {{t: {{input: {{{quoted}: {{type: string}}}},"
+        " flow: {s: {type: script, script: x}}}}"
+    )
+    assert ("needs a name" in said) == is_refused, said
+
+
+def test_a_secret_reads_nothing():
+    task = "tasks: {t: {flow: {s: {type: script, script: x}}}}\n"
+    assert "but secrets are read before" in told(task + 'secrets: {a: x, b: "{{ secret.a }}"}')
+    assert "but secrets are read before" in told(task + 'secrets: {b: {c: ["{{ input.a }}"]}}')
+    assert not told(task + "secrets: {b: \"{{ 'ref+env://X' | vals }}\"}")
