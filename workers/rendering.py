@@ -67,12 +67,8 @@ def render(claim: Claim, material: Material) -> Rendered:
     def text(field_name: str, value: str) -> str:
         return str(_told(claim, field_name, lambda: templating.render(value, context)))
 
-    def value_of(field_name: str, value: str) -> str:
-        render = partial(templating.render, value, context, is_value=True)
-        return str(_told(claim, field_name, render))
-
-    rendered_env = {name: value_of(f"env.{name}", value) for name, value in action.env.items()}
-    args = tuple(value_of(f"args[{at}]", value) for at, value in enumerate(action.args))
+    rendered_env = {name: text(f"env.{name}", value) for name, value in action.env.items()}
+    args = tuple(text(f"args[{at}]", value) for at, value in enumerate(action.args))
     secret = [name for name in inputs.secret_fields(action.input) if final.get(name) is not None]
     hidden = [final[name] for name in secret]
     hidden += _made_of_secrets(

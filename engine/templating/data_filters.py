@@ -3,6 +3,7 @@ language."""
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Callable
@@ -13,11 +14,9 @@ from engine.templating.calls import Call, Filter
 from engine.templating.dates import date
 from engine.templating.values import (
     I64_MAX,
-    allow_json,
     equal,
     is_array,
     is_number,
-    json_text,
     kind,
     number_json,
     plain,
@@ -238,7 +237,44 @@ def _no_key(call: Call, key: str) -> Any:
 
 def encode(call: Call, value: Any) -> str:
     """The value as JSON; objects in the order of their keys."""
-    return json_text(call.budget, value, is_pretty=call.flag_argument("pretty"))
+    pretty = call.flag_argument("pretty")
+    if is_number(value):
+        return number_json(value)
+    if isinstance(value, (dict, list, tuple)):
+        value = plain(call.budget, value)
+        _measure(call, value)
+    elif isinstance(value, str):
+        call.budget.spend_text(len(value))
+    separators = None if pretty else (",", ":")
+    text = json.dumps(
+        value,
+        ensure_ascii=False,
+        sort_keys=True,
+        indent=2 if pretty else None,
+        separators=separators,
+        allow_nan=False,
+    )
+    call.budget.allow_text(len(text))
+    return text
+
+
+def _measure(call: Call, value: Any) -> None:
+    """Refuses a value whose text would be too long, before creating the text."""
+    size, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            size += len(item)
+        elif isinstance(item, list):
+            waiting.extend(item)
+        elif isinstance(item, dict):
+            size += sum(map(len, item))
+            waiting.extend(item.values())
+        elif isinstance(item, int) and item.bit_length() > 64:
+            size += len(number_json(item))
+        size += 2
+        if size > call.budget.limits.value_chars:
+            call.budget.allow_text(size)
 
 
 def as_str(call: Call, value: Any) -> str:
@@ -275,7 +311,7 @@ def py(call: Call, value: Any) -> str:
     """A Python literal in ASCII."""
     if isinstance(value, (dict, list, tuple)):
         value = plain(call.budget, value)
-        allow_json(call.budget, value)
+        _measure(call, value)
     elif isinstance(value, str):
         call.budget.spend_text(len(value) * 2)
     elif is_number(value):

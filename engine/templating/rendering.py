@@ -37,7 +37,6 @@ from engine.templating.values import (
     LimitReached,
     RenderLimits,
     is_true,
-    json_text,
     kind,
     plain,
     text_of,
@@ -210,10 +209,8 @@ def render(
     now: datetime | None = None,
     limits: RenderLimits = DEFAULT,
     filters: Mapping[str, ExtraFilter] = _NO_FILTERS,
-    is_value: bool = False,
 ) -> str:
-    """The rendered text. `filters` adds filters such as `vals` for this rendering. With `is_value`,
-    a text that is one expression is JSON if its value is an array or an object."""
+    """The rendered text. `filters` adds filters such as `vals` for this rendering."""
     if _is_plain(text):
         return text
     compiled = _compiled(text, filters, limits)
@@ -221,8 +218,7 @@ def render(
     written = _run(compiled, state)
     if compiled.around is None:
         return written
-    is_json = is_value and isinstance(state.result, (list, dict))
-    value = (json_text if is_json else text_of)(state.budget, state.result)
+    value = text_of(state.budget, state.result)
     state.budget.emit(len(value))
     return compiled.around[0] + value + compiled.around[1]
 
@@ -333,8 +329,8 @@ def _parsed(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         where = f"{error.msg} at line {error.lineno} column {error.colno}"
-        if text.lstrip().startswith("["):
-            where += "; pipe the values in it through json_encode()"
+        if "[object]" in text or text.lstrip().startswith("["):
+            where += "; pipe the value through json_encode()"
     except (ValueError, RecursionError):
         where = "a number is too long, or not JSON, or the nesting too deep"
     raise TemplateError(f"for_each template rendered to non-JSON: {where}")

@@ -5,7 +5,6 @@ Messages name kinds, never values: a value may be a secret.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -294,7 +293,7 @@ def _print_into(parts: list[str], budget: Budget, value: Any, depth: int) -> Non
         parts.append("]")
         return
     if isinstance(value, Mapping):
-        text = json_text(budget, value)
+        text = "[object]"
     elif is_number(value):
         text = number_text(value)
     else:
@@ -305,46 +304,6 @@ def _print_into(parts: list[str], budget: Budget, value: Any, depth: int) -> Non
     if len(text) > budget.limits.value_chars:
         budget.allow_text(len(text))
     parts.append(text)
-
-
-def json_text(budget: Budget, value: Any, *, is_pretty: bool = False) -> str:
-    """The value as JSON; objects in the order of their keys."""
-    if is_number(value):
-        return number_json(value)
-    if isinstance(value, Mapping) or is_array(value):
-        value = plain(budget, value)
-        allow_json(budget, value)
-    elif isinstance(value, str):
-        budget.spend_text(len(value))
-    text = json.dumps(
-        value,
-        ensure_ascii=False,
-        sort_keys=True,
-        indent=2 if is_pretty else None,
-        separators=None if is_pretty else (",", ":"),
-        allow_nan=False,
-    )
-    budget.allow_text(len(text))
-    return text
-
-
-def allow_json(budget: Budget, value: Any) -> None:
-    """Refuses a value whose text would be too long, before creating the text."""
-    size, waiting = 0, [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            size += len(item)
-        elif isinstance(item, list):
-            waiting.extend(item)
-        elif isinstance(item, dict):
-            size += sum(map(len, item))
-            waiting.extend(item.values())
-        elif isinstance(item, int) and item.bit_length() > 64:
-            size += len(number_json(item))
-        size += 2
-        if size > budget.limits.value_chars:
-            budget.allow_text(size)
 
 
 def _as_float(value: float) -> float:
@@ -380,20 +339,16 @@ def same(budget: Budget, left: Any, right: Any) -> bool | None:
 
 
 def calculate(operator: str, left: Any, right: Any) -> Any:
-    """`+ - * / %` on numbers."""
+    """`+ - * / %` on numbers. What is no number at all, such as 1/0, is the text `NaN`."""
     for value in (left, right):
         if not is_number(value):
             raise TemplateError(f"'{operator}' calculates with numbers, not with {kind(value)}")
-    if operator in "/%" and not right:
-        raise TemplateError(f"'{operator}' cannot divide by zero")
     if operator != "/" and isinstance(left, int) and isinstance(right, int):
         for low, high in ((I64_MIN, I64_MAX), (0, U64_MAX)):
             if low <= left <= high and low <= right <= high:
                 return _calculate_whole(operator, left, right, low, high)
     result = _calculate_float(operator, _as_float(left), _as_float(right))
-    if not math.isfinite(result):
-        raise TemplateError(f"the result of '{operator}' is too large for a number")
-    return result
+    return result if math.isfinite(result) else "NaN"
 
 
 def _calculate_whole(operator: str, left: int, right: int, low: int, high: int) -> int:
@@ -405,6 +360,8 @@ def _calculate_whole(operator: str, left: int, right: int, low: int, high: int) 
         case "*":
             result = left * right
         case _:
+            if right == 0:
+                raise TemplateError("'%' cannot divide by zero")
             result = abs(left) % abs(right) * (-1 if left < 0 else 1)
     if not low <= result <= high:
         raise TemplateError(f"the result of '{operator}' does not fit into 64 bits")
@@ -420,5 +377,5 @@ def _calculate_float(operator: str, left: float, right: float) -> float:
         case "*":
             return left * right
         case "/":
-            return left / right
-    return math.fmod(left, right)
+            return left / right if right else math.nan
+    return math.fmod(left, right) if right and math.isfinite(left) else math.nan

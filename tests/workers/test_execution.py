@@ -92,21 +92,6 @@ def test_only_a_script_without_anything_filled_in_or_secret_is_open(perform, scr
     assert runner.orders[0].work.is_open is is_open
 
 
-def test_lists_and_objects_in_env_and_args_are_json(perform):
-    action = Action(
-        type="script",
-        script="x",
-        env={"O": "{{ make.output }}", "L": "{{ make.output.l }}", "T": "n {{ make.output.l }}"},
-        args=("{{ make.output.o }}",),
-    )
-    outputs = {"make": {"output": {"l": ["a b", 1], "o": {"k": None}}}}
-    _, runner, _ = perform(material(action, Step("a"), outputs=outputs))
-    order = runner.orders[0]
-    assert order.env["O"] == '{"l":["a b",1],"o":{"k":null}}'
-    assert (order.env["L"], order.env["T"]) == ('["a b",1]', "n [a b, 1]")
-    assert order.work.args == ('{"k":null}',)
-
-
 def test_a_text_that_a_template_makes_of_a_secret_is_hidden_too(perform):
     action = Action(
         type="script",

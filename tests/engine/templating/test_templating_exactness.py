@@ -40,23 +40,6 @@ def test_whole_numbers_of_64_bits_are_told_apart(text: str, wanted: str):
     assert templating.render(text, NEAR) == wanted
 
 
-def test_objects_within_a_text_print_as_json():
-    data = {"o": {"b": [1, {"c": None}], "a": "x"}, "rows": [{"n": 1}, 2]}
-    assert templating.render("got {{ o }}", data) == 'got {"a":"x","b":[1,{"c":null}]}'
-    assert templating.render("got {{ rows }}", data) == 'got [{"n":1}, 2]'
-    assert templating.items("[{{ o }}, {{ o.b }}]", data) == [
-        {"a": "x", "b": [1, {"c": None}]},
-        [1, {"c": None}],
-    ]
-
-
-def test_a_text_that_is_one_value_can_be_json():
-    data = {"words": ["a b", "c"], "o": {"k": 1}, "n": 1.0, "s": "a"}
-    values = [templating.render(f"{{{{ {name} }}}}", data, is_value=True) for name in data]
-    assert values == ['["a b","c"]', '{"k":1}', "1", "a"]
-    assert templating.render("x {{ words }}", data, is_value=True) == "x [a b, c]"
-
-
 def test_every_argument_that_a_filter_reads_is_in_the_table_and_no_other():
     read = {"value"}  # of `default`, which the compiler carries out
     folder = Path(arguments.__file__).parent

@@ -135,7 +135,7 @@ TABLE: list[tuple[Any, str, Any]] = [
     ([1], "json", "[1]"),
     (None, "json", "null"),
     ([1, "a"], "as_str", "[1, a]"),
-    ({}, "as_str", "{}"),
+    ({}, "as_str", "[object]"),
     (2.0, "as_str", "2"),
     ("<b>", "safe", "<b>"),
     (None, "default(value=1)", 1),

@@ -17,7 +17,6 @@ CONTEXT: dict[str, Any] = {
         "n": 3,
         "text_n": "3",
         "half": 2.5,
-        "huge": 1e308,
         "four": 4.0,
         "big": 1e21,
         "small": 1e-7,
@@ -49,8 +48,8 @@ PRINTS = [
     ("{{ input.words }}", "[a, b]"),
     ("{{ input.none }}", "[]"),
     ("{{ [true, 'x', [1]] }}", "[true, x, [1]]"),
-    ("{{ input.o }}", '{"a-1":"dash","a.b":"dot","b":1}'),
-    ("{{ input.people }}", '[{"age":31,"name":"Ann"}, {"age":29,"name":"Bea"}]'),
+    ("{{ input.o }}", "[object]"),
+    ("{{ input.people }}", "[[object], [object]]"),
     ("{{ input.half }} {{ input.four }}", "2.5 4"),
     ("{{ input.big }} {{ input.small }}", "1000000000000000000000 0.0000001"),
     ("{{ 1.0 }} {{ -2 }} {{ -2.50 }}", "1 -2 -2.5"),
@@ -73,6 +72,7 @@ PRINTS = [
     ("{{ (1 + 2) * 3 }}", "9"),
     ("{{ 10 - 3 - 2 }}", "5"),
     ("{{ -7 % 3 }} {{ 7 % -3 }} {{ 7.5 % 2 }}", "-1 1 1.5"),
+    ("{{ 1 / 0 }} {{ 0 / 0 }} {{ 1.5 % 0 }}", "NaN NaN NaN"),
     ("{{ input.n-1 }} {{ input.n -1 }} {{ input.n - -1 }}", "2 2 4"),
     ("{{ 9223372036854775807 + 0 }}", "9223372036854775807"),
     # filters bind weaker than the operators before them
@@ -333,9 +333,6 @@ REFUSED = [
         "{{ input.xs | join(sep=1) }}",
         "the filter 'join': the argument 'sep' must be a string, not a number",
     ),
-    ("{{ 1 / 0 }}", "'/' cannot divide by zero"),
-    ("{{ 1.5 % 0 }}", "'%' cannot divide by zero"),
-    ("{{ input.huge * input.huge }}", "the result of '*' is too large for a number"),
     ("{{ input.name is odd }}", "the test 'odd' works on a number, not on a string"),
     ("{{ throw(message='stop here') }}", "stop here"),
     ("{{ range(start=3, end=1) }}", "the function 'range': 'start' is greater than 'end'"),
@@ -663,14 +660,14 @@ def test_for_each_takes_arrays_and_text_that_is_one(value: Any, wanted: list[Any
             "x{{ input.people }}",
             (
                 "for_each expression error: for_each template rendered to non-JSON: Expecting value"
-                " at line 1 column 1"
+                " at line 1 column 1; pipe the value through json_encode()"
             ),
         ),
         (
             "[{{ input.name }}]",
             (
                 "for_each expression error: for_each template rendered to non-JSON: Expecting value"
-                " at line 1 column 2; pipe the values in it through json_encode()"
+                " at line 1 column 2; pipe the value through json_encode()"
             ),
         ),
         (
