@@ -84,7 +84,8 @@ class Reads:
     def check(self, site: Site) -> Iterator[Problem]:
         """The names below `input`, `secret`, `each`, `hook` and steps that do not exist."""
         reads = f"{site.subject} {site.what} reads"
-        for path in sorted(templating.references(site.text).paths):
+        references = templating.references(site.text)
+        for path in sorted(references.paths):
             root, part = path[0], path[1] if len(path) > 1 else None
             if root == "secrets":
                 message = f"{reads} 'secrets', which does not exist (did you mean 'secret'?)"
@@ -93,6 +94,8 @@ class Reads:
                 continue
             if root == "input":
                 yield from self._check_input(site, part)
+                if path in references.needed:
+                    yield from self._check_optional(site, part)
             elif root in ("secret", "secrets"):
                 yield from self._check_secret(site, part)
             else:
@@ -107,6 +110,26 @@ class Reads:
                 )
         elif site.reader == "action":
             yield from self._missing(site, name, shorten(name))
+
+    def _check_optional(self, site: Site, name: str) -> Iterator[Problem]:
+        """An input of the task that nobody must give: without it, the template fails."""
+        task = self.draft.workspace.tasks.get(site.task)
+        if task is None or (site.task, name) in self._said:
+            return
+        given: set[str] = set()
+        if site.action:
+            action = self.draft.workspace.actions[site.action]
+            given = {*action.input, *task.flow[site.step].input}
+        field = task.input.get(name)
+        if field is None or field.required or field.has_default or name in given:
+            return
+        self._said.add((site.task, name))
+        shown = shorten(name)
+        message = (
+            f"{site.subject} {site.what} reads input '{shown}', which may be left out, and fails"
+            " then: give it a default, or use the filter default(value=…)"
+        )
+        yield warning(site.place, "optional-input", message)
 
     def _missing(self, site: Site, name: str, shown: str) -> Iterator[Problem]:
         """An input that the code of an action reads, and that nobody gives it."""
