@@ -17,7 +17,7 @@ def refuse_empty_values(parser: ArgumentParser) -> None:
             for inner in action.choices.values():
                 refuse_empty_values(inner)
             continue
-        is_text = action.nargs != 0 and action.type in (None, str, Path)
+        is_text = action.nargs != 0 and action.type in (None, str, Path) and action.default != ""
         if action.option_strings and is_text and action.dest not in _MAY_BE_EMPTY:
             action.type = _given(action.type or str)
 

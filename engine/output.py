@@ -102,6 +102,15 @@ class OutputProtocol:
         a = _A[prefix][0].lower() + _A[prefix][1:]
         return f"Warning: {a} line on standard error has no effect; print it on standard output"
 
+    def repaired(self, prefix: str) -> str | None:
+        """A warning for the log about a line whose bytes were no text, unless the step fails."""
+        if self.error is not None:
+            return None
+        return (
+            f"Warning: this {prefix} line holds NUL or bytes that are no UTF-8: {_reader(prefix)}"
+            " U+FFFD instead of them"
+        )
+
     def hide(self, prefix: str) -> str | None:
         """Take a line that only looks like a protocol line; returns a warning for the log, once."""
         if f"hidden {prefix}" in self._misplaced:
@@ -125,9 +134,13 @@ class OutputProtocol:
         return f"Warning: this {prefix} line is ignored, because {problem}: {_cut(text)}{more}"
 
 
+def _reader(prefix: str) -> str:
+    return "the next step gets" if prefix == PREFIX else "what is kept is"
+
+
 def _doubt(prefix: str, text: str, value: Any) -> str | None:
     """A warning if the value that comes through is not exactly what was written."""
-    reader = "the next step gets" if prefix == PREFIX else "what is kept is"
+    reader = _reader(prefix)
     if _MANY_FIGURES.search(text) and (rounded := _find_rounded(text)):
         return (
             f"Warning: this {prefix} line holds {_cut(rounded)}, which has more digits than a"

@@ -203,7 +203,12 @@ class LineFeed:
         """Take a protocol line."""
         if dropped:
             self.output.refuse(_prefix_of(raw))
-        elif (warning := self.output.feed(repair(raw))) is not None:
+            return
+        text = repair(raw)
+        warning = self.output.feed(text)
+        if warning is None and "\ufffd" in text and text.encode() != raw:
+            warning = self.output.repaired(_prefix_of(raw))
+        if warning is not None:
             self.say(warning)
 
     def _note_hidden(self, shown: bytes) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from engine import templating
-from engine.spec.draft import Draft, step_subject
+from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.inputs import variable_of
 from engine.spec.model import Action, Hook, Problem, Step
-from engine.spec.problems import did_you_mean, shorten, warning
+from engine.spec.problems import did_you_mean, error, shorten, warning
 from engine.spec.sites import Site
 
 _VARIABLE = re.compile(r"STROEM_INPUT_(?!FILE\b)[A-Z0-9_]+(?P<after>:?[-+=?]|=)?")
@@ -30,6 +30,15 @@ _OF_TRIGGERS = {
     "job": (_END_OF_JOB | {"input", "output"}) - {"failed_steps", "url", "artifacts"},
 }
 _OF_STEPS = frozenset({"output", "error", "artifacts"})
+
+_DIRECTORIES = {
+    "ARTIFACTS_DIR": "files there are not stored",
+    "ARTIFACTS_IN": "the step does not find files of earlier steps",
+    "STATE_DIR": "the step does not find the state",
+    "STATE_OUT_DIR": "files there are not kept",
+    "GLOBAL_STATE_DIR": "the step does not find the state",
+    "GLOBAL_STATE_OUT_DIR": "files there are not kept",
+}
 
 
 class Reads:
@@ -84,7 +93,8 @@ class Reads:
     def check(self, site: Site) -> Iterator[Problem]:
         """The names below `input`, `secret`, `each`, `hook` and steps that do not exist."""
         reads = f"{site.subject} {site.what} reads"
-        for path in sorted(templating.references(site.text).paths):
+        references = templating.references(site.text)
+        for path in sorted(references.paths):
             root, part = path[0], path[1] if len(path) > 1 else None
             if root == "secrets":
                 message = f"{reads} 'secrets', which does not exist (did you mean 'secret'?)"
@@ -93,6 +103,8 @@ class Reads:
                 continue
             if root == "input":
                 yield from self._check_input(site, part)
+                if path in references.needed:
+                    yield from self._check_optional(site, part)
             elif root in ("secret", "secrets"):
                 yield from self._check_secret(site, part)
             else:
@@ -107,6 +119,26 @@ class Reads:
                 )
         elif site.reader == "action":
             yield from self._missing(site, name, shorten(name))
+
+    def _check_optional(self, site: Site, name: str) -> Iterator[Problem]:
+        """An input of the task that nobody must give: without it, the template fails."""
+        task = self.draft.workspace.tasks.get(site.task)
+        if task is None or (site.task, name) in self._said:
+            return
+        given: set[str] = set()
+        if site.action:
+            action = self.draft.workspace.actions[site.action]
+            given = {*action.input, *task.flow[site.step].input}
+        field = task.input.get(name)
+        if field is None or field.required or field.has_default or name in given:
+            return
+        self._said.add((site.task, name))
+        shown = shorten(name)
+        message = (
+            f"{site.subject} {site.what} reads input '{shown}', which may be left out, and fails"
+            " then: give it a default, or use the filter default(value=…)"
+        )
+        yield warning(site.place, "optional-input", message)
 
     def _missing(self, site: Site, name: str, shown: str) -> Iterator[Problem]:
         """An input that the code of an action reads, and that nobody gives it."""
@@ -232,4 +264,67 @@ def reads_input(action: Action, name: str) -> bool:
     return variable_of(name) in code or re.search(rf"\b{re.escape(name)}\b", code) is not None
 
 
-CHECKS = (check_variables,)
+def _collisions(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    seen: dict[str, str] = {}
+    for name in names:
+        variable = variable_of(name)
+        if variable in seen and seen[variable] != name:
+            yield seen[variable], name, variable
+        seen.setdefault(variable, name)
+
+
+def _message(subject: str, first: str, second: str, variable: str) -> str:
+    return (
+        f"{subject} inputs '{shorten(first)}' and '{shorten(second)}' both become"
+        f" {variable}; rename one, or read the file named by STROEM_INPUTS_FILE"
+    )
+
+
+def check_input_variables(draft: Draft) -> Iterator[Problem]:
+    """`a-b` and `a_b` are two inputs, and one variable."""
+    for name, task in draft.workspace.tasks.items():
+        for first, second, variable in _collisions(task.input):
+            place = draft.at("tasks", name, "input", second)
+            text = _message(task_subject(name), first, second, variable)
+            yield warning(place, "input-variable", text)
+    reads = Reads(draft)
+    for name, subject, action in draft.actions():
+        if action.type not in ("script", "docker", "pod"):
+            continue
+        told = set[str]()
+        given = [(*action.input, *step.input) for _, _, step in reads.callers.get(name, ())]
+        if name in draft.inline:
+            task = draft.workspace.tasks[draft.inline[name][0]]
+            told = {second for _, second, _ in _collisions(task.input)}
+            given = [(*names, *task.input) for names in given]
+        for names in given or [tuple(action.input)]:
+            for first, second, variable in _collisions(names):
+                if second not in told:
+                    told.add(second)
+                    place = draft.in_action(name, "input", second)
+                    text = _message(subject, first, second, variable)
+                    yield warning(place, "input-variable", text)
+
+
+def check_env(draft: Draft) -> Iterator[Problem]:
+    reads = Reads(draft)
+    for name, subject, action in draft.actions():
+        given = reads.inputs_of(name) - set(action.input)  # those are looked at with the action
+        taken = {variable_of(key): key for key in given} if action.env else {}
+        for variable in action.env:
+            place = draft.in_action(name, "env", variable)
+            if variable in taken:
+                message = (
+                    f"{subject} env '{variable}' would be replaced by the variable of input"
+                    f" '{shorten(taken[variable])}'; rename it"
+                )
+                yield error(place, "env", message)
+            elif variable in _DIRECTORIES:
+                message = (
+                    f"{subject} env '{variable}' takes the place of the directory that every step"
+                    f" gets under this name: {_DIRECTORIES[variable]}"
+                )
+                yield warning(place, "env", message)
+
+
+CHECKS = (check_variables, check_input_variables, check_env)

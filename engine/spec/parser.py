@@ -20,8 +20,6 @@ from engine.spec import (
     checks_templates,
     checks_triggers,
     checks_unbuilt,
-    checks_unrendered,
-    checks_variables,
     checks_workflow_actions,
     libraries,
     reader,
@@ -86,8 +84,6 @@ _CHECKS = (
     *checks_calls.CHECKS,
     *checks_artifacts.CHECKS,
     *checks_unbuilt.CHECKS,
-    *checks_unrendered.CHECKS,
-    *checks_variables.CHECKS,
     *checks_templates.CHECKS,
 )
 

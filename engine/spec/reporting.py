@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from engine.spec.model import Loaded, Workspace
 from engine.spec.problems import shorten
@@ -29,9 +30,25 @@ def report(loaded: Loaded) -> str:
     )
     if loaded.workspace is None:
         lines.append(f"Not valid: {counted}.")
+    elif is_empty(loaded):
+        lines.append("Nothing to check: there are no tasks, actions, triggers or connections.")
     else:
         lines.append(f"Valid: {_contents(loaded.workspace)}{f' ({counted})' if counted else ''}.")
     return "\n".join(lines)
+
+
+def is_empty(loaded: Loaded) -> bool:
+    """Whether there is nothing in the files that anybody could use or mistake."""
+    workspace = loaded.workspace
+    if workspace is None:
+        return False
+    return workspace == replace(
+        Workspace(),
+        settings=workspace.settings,
+        mentions_state=workspace.mentions_state,
+        mentions_artifacts=workspace.mentions_artifacts,
+        mentions_helper=workspace.mentions_helper,
+    )
 
 
 def _selections(workspace: Workspace) -> Iterator[str]:
@@ -58,7 +75,7 @@ def _contents(workspace: Workspace) -> str:
         for word in _COUNTED
     }
     found = [_count(number, word.removesuffix("s")) for word, number in numbers.items() if number]
-    return ", ".join(found) or "nothing in it"
+    return ", ".join(found) or "no tasks or actions"
 
 
 def _count(number: int, word: str) -> str:

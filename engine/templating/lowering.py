@@ -71,7 +71,9 @@ def understand(text: str) -> Understood:
     return Understood(
         nodes.Template(body, lineno=1),
         around,
-        References(frozenset(path[0] for path in names.paths), frozenset(names.paths)),
+        References(
+            frozenset(path[0] for path in names.paths), frozenset(names.paths), needed=names.needed
+        ),
         tuple(lowering.splices),
         frozenset(names.filters),
         frozenset(names.functions),
@@ -219,7 +221,9 @@ class _Lowering:
         return _EXPRESSIONS[type(node)](self, node, depth)
 
     def _truth(self, node: nodes.Expr, depth: int) -> nodes.Expr:
-        return _operation("truth", self.expression(node, depth), node.lineno)
+        with self.names.tolerating(isinstance(node, (nodes.Filter, *VARIABLES))):
+            made = self.expression(node, depth)
+        return _operation("truth", made, node.lineno)
 
     def _constant(self, node: nodes.Const, depth: int) -> nodes.Expr:
         value = node.value
@@ -301,7 +305,9 @@ class _Lowering:
         name, inner, line = node.name, node.node, node.lineno
         assert inner is not None, "only that of a section has no value before it"
         self.names.filters.add(name)
-        value = self.expression(inner, depth + 1 + (name == "default"))
+        is_given = name == "default" and isinstance(inner, VARIABLES)
+        with self.names.tolerating(is_given or self.names.tolerates):
+            value = self.expression(inner, depth + 1 + (name == "default"))
         arguments = self._arguments(node, f"the filter '{name}'", OF_FILTERS, depth + 1)
         if name == "default" and not isinstance(inner, nodes.Filter):
             given = [keyword.value for keyword in arguments if keyword.key == "value"]
@@ -350,7 +356,8 @@ class _Lowering:
         if len(node.args) != wanted or node.kwargs or node.dyn_args or node.dyn_kwargs:
             values = f"{wanted or 'no'} value{'s' * (wanted != 1)}"
             raise _wrong(node, f"the test '{name}' takes {values} in parentheses")
-        value, *arguments = (self.expression(one, depth + 2) for one in (node.node, *node.args))
+        with self.names.tolerating(name in ("defined", "undefined")):
+            value, *arguments = (self.expression(one, depth + 2) for one in (node.node, *node.args))
         return _operation("test", value, node.lineno, nodes.Const(name), *arguments)
 
     def _call(self, node: nodes.Call, depth: int) -> nodes.Expr:

@@ -40,7 +40,7 @@ _SHELL_MARK = re.compile(
 @dataclass(frozen=True, slots=True)
 class References:
     """`names` are root names, `paths` the dotted paths from them; `is_open` when anything may be
-    read.
+    read. `needed` are the paths without which the template fails.
 
     Steps are named as in templates, see `context_name`. Names from loops or `set` are not
     references.
@@ -49,6 +49,7 @@ class References:
     names: frozenset[str] = frozenset()
     paths: frozenset[Path] = frozenset()
     is_open: bool = False
+    needed: frozenset[Path] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ class Names:
         self.paths: set[Path] = set()
         self.filters: set[str] = set()
         self.functions: set[str] = set()
+        self.tolerates = False  # at the current place, what is undefined does no harm
+        self._bare: set[Path] = set()
+        self._tolerated: set[Path] = set()
         self.nesting = 0
         self._local: dict[str, frozenset[Path]] = {}  # loop variables and variables certainly set
         self._maybe: dict[str, frozenset[Path]] = {}  # set in a block that may not have run
@@ -107,7 +111,20 @@ class Names:
         if path[0] in self._local:
             return self._local[path[0]]
         self.paths.add(path)
+        (self._tolerated if self.tolerates else self._bare).add(path)
         return frozenset({path}) | self._maybe.get(path[0], NOWHERE)
+
+    @property
+    def needed(self) -> frozenset[Path]:
+        """What is asked for somewhere in the template counts as looked after in all of it."""
+        asked = {path[:2] for path in self._tolerated}
+        return frozenset(path for path in self._bare if path[:2] not in asked)
+
+    @contextmanager
+    def tolerating(self, does: bool) -> Iterator[None]:
+        before, self.tolerates = self.tolerates, does
+        yield
+        self.tolerates = before
 
     def shown(self, node: nodes.Expr) -> frozenset[Path]:
         """The paths whose text may appear in the value, without numbers and booleans."""

@@ -184,6 +184,20 @@ def test_an_output_that_only_looks_like_one_is_told_once(before, size):
     assert told[0].startswith("Warning: an OUTPUT: line has no effect: before it")
 
 
+@pytest.mark.parametrize("wrong", [b"\xff", b"\xe9", b"\0", "\u00e9".encode()[:1]])
+def test_an_output_of_bytes_that_are_no_text_is_told(wrong):
+    lines, log = feed(b'OUTPUT: {"a": "' + wrong + b'"}\n')
+    assert lines.output.value == {"a": "\ufffd"}
+    told = [line.text for line in log.lines if line.stream == "server"]
+    assert len(told) == 1 and "bytes that are no UTF-8: the next step gets U+FFFD" in told[0]
+
+
+def test_an_output_that_holds_the_mark_itself_is_nobodys_mistake():
+    lines, log = feed('OUTPUT: {"a": "\ufffd \u00e9"}\r\n'.encode())
+    assert lines.output.value == {"a": "\ufffd \u00e9"}
+    assert not [line for line in log.lines if line.stream == "server"]
+
+
 def test_texts_that_show_what_is_before_an_output_are_nobodys_mistake():
     lines, log = feed(b" OUTPUT: 1\nsays OUTPUT: 2\nOUT: 3\n\x1b[1mSTATUS: 4\n\xef\xbb\xbfOK\n")
     assert not lines.output.has_output

@@ -8,7 +8,9 @@ from typing import Any
 from console.operator_command import TypedCommand, require_database
 from console.screen import clean
 from console.workspace_path import read_path
-from engine.spec.reporting import report
+from engine.spec.reporting import is_empty, report
+
+NOTHING = 2
 
 
 class Command(TypedCommand):
@@ -43,5 +45,7 @@ class Command(TypedCommand):
         for note in notes:
             self.stdout.write(clean(note))
         self.stdout.write(report(loaded))
+        if is_empty(loaded):
+            return NOTHING
         doubts = loaded.problems or warning or any(note.startswith("Warning") for note in notes)
         return int(bool(loaded.errors or (options["strict"] and doubts)))

@@ -81,7 +81,7 @@ def test_an_input_that_the_code_reads_needs_no_declaration(script: str):
     ["echo {{ input.version | sh }}", 'echo "$STROEM_INPUT_VERSION"', "${STROEM_INPUT_VERSION}"],
 )
 def test_an_inline_step_reads_the_input_of_its_job_and_a_named_action_does_not(script: str):
-    job = "input: { version: { type: string } }"
+    job = "input: { version: { type: string, required: true } }"
     inline = f"tasks: {{ t: {{ {job}, flow: {{ s: {{ type: script, script: '{script}' }} }} }} }}"
     assert warned(inline) == []
     named = f"""
@@ -99,7 +99,7 @@ def test_advice_names_only_variables_that_are_there():
     actions: { a: { type: script, script: "echo {{ input.version }}" } }
     tasks:
       t:
-        input: { version: { type: string } }
+        input: { version: { type: string, required: true } }
         flow: { s: { type: script, script: "echo {{ input.version }}" } }
     """
     named, inline = warned(text)

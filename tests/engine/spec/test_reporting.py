@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from engine import spec
+from engine.spec.reporting import is_empty
 from tests.engine.spec.builders import load
 
 
@@ -70,3 +73,12 @@ def test_a_long_line_is_cut_around_the_place():
 def test_an_encrypted_file_is_not_shown():
     loaded = spec.load({"a.sops.yaml": "actions: { a: { type: script, odd: 1 } }"})
     assert loaded.problems and not any(problem.excerpt for problem in loaded.problems)
+
+
+@pytest.mark.parametrize("text", ["", "tasks:", "settings: {unsafe_templates: warn}"])
+def test_files_without_anything_in_them_are_not_called_valid(text: str):
+    loaded = spec.load({"w.yaml": text})
+    assert is_empty(loaded)
+    assert spec.report(loaded).splitlines()[-1].startswith("Nothing to check: there are no tasks")
+    assert not is_empty(spec.load({"w.yaml": "secrets: {a: b}"}))
+    assert not is_empty(spec.load({"w.yaml": "tasks: {t: {}}"}))

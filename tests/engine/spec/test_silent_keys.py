@@ -216,3 +216,27 @@ def test_a_secret_reads_nothing():
     assert "but secrets are read before" in told(task + 'secrets: {a: x, b: "{{ secret.a }}"}')
     assert "but secrets are read before" in told(task + 'secrets: {b: {c: ["{{ input.a }}"]}}')
     assert not told(task + "secrets: {b: \"{{ 'ref+env://X' | vals }}\"}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_told"),
+    [
+        ("env: {N: '{{ input.n }}'}", True),
+        ("env: {N: 'n {{ input.n | upper }}'}", True),
+        ("when: '{{ input.n }}'", True),
+        ("input: {v: ['{{ input.n }}']}", True),
+        ("env: {N: \"{{ input.n == 'a' }}\"}", True),
+        ("env: {N: \"{{ input.n | default(value='') | upper }}\"}", False),
+        ("env: {N: '{% if input.n %}{{ input.n }}{% endif %}'}", False),
+        ("when: '{{ input.n is defined }}'", False),
+        ("when: '{{ input.n and true }}'", False),
+        ("when: '{{ not input.n }}'", False),
+        ("env: {N: '{{ input.n }}'}, input: {n: x}", False),
+    ],
+)
+def test_an_optional_input_that_a_template_needs_is_told(keys: str, is_told: bool):
+    step = f"{{type: script, script: x, {keys}}}"
+    text = f"tasks: {{t: {{input: {{n: {{type: string}}}}, flow: {{s: {step}}}}}}}"
+    assert ("reads input 'n', which may be left out" in told(text)) == is_told, told(text)
+    for more in (", required: true", ", default: x"):
+        assert "left out" not in told(text.replace("type: string", f"type: string{more}"))
