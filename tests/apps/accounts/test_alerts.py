@@ -131,6 +131,19 @@ def test_a_mail_that_cannot_be_sent_is_tried_again_and_then_given_up(
     assert not Alert.objects.exists() and "is given up after 8 tries" in caplog.text
 
 
+def test_one_that_cannot_be_sent_holds_no_other_up(ada: User, settings: Any) -> None:
+    for name in ("first", "second"):
+        tokens.make_key(ada, name)
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
+    assert alerts.send() == 0
+    assert sorted(Alert.objects.values_list("tries", flat=True)) == [0, 1]
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    assert alerts.send() == 1
+    (found,) = mail.outbox
+    assert "“second”" in found.body
+
+
 def test_a_new_address_is_told_to_the_old_one(ada: User) -> None:
     root = Client()
     root.force_login(user(is_superuser=True))
