@@ -115,6 +115,11 @@ class Shelf:
             source = opened.enter_context(self._ledger.open_taken(file))
             _copy(source, fd, parts[-1], owner)
 
+    def tell_end(self, attempt: Attempt, exit_code: int) -> None:
+        """Let the pod of the attempt send its files: its image has ended."""
+        with suppress(Stopped):
+            Patience(self._ledger, attempt)(lambda: self._ledger.tell_end(attempt.claim, exit_code))
+
     def keep(self, leaving: Leaving, outcome: StepOutcome) -> StepOutcome:
         """The outcome of an attempt once its files are stored; a failure if they cannot be."""
         wanted = leaving.wanted or NOTHING

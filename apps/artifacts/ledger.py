@@ -41,6 +41,11 @@ def leave(
     return leaving.leave(claim.attempt_id, claim.fence, files, retain_s, has_failed=has_failed)
 
 
+def tell_end(claim: Claim, exit_code: int) -> None:
+    """The image of this attempt has ended in its pod: what sends its files may begin."""
+    leaving.tell_end(claim.attempt_id, exit_code)
+
+
 def taken(claim: Claim, steps: Sequence[str]) -> list[Taken]:
     """What these steps of the job have left."""
     return [

@@ -85,6 +85,18 @@ class Artifact(models.Model):
         return self.name
 
 
+class PodEnd(models.Model):
+    """How the image of a step has ended in its pod. Its worker says so, and the container beside it
+    that sends its files asks for it."""
+
+    attempt_id = models.BigIntegerField(primary_key=True)
+    exit_code = models.IntegerField()
+    told_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"exit code {self.exit_code}"
+
+
 class State(models.Model):
     """What a task remembers, or its workspace: the newest version. `written`: the version that
     last wrote a key, also of removed ones. `sealed`: the values, if some are secret."""

@@ -13,8 +13,6 @@ from engine.spec.problems import shorten, warning
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5
-_FILES = "ARTIFACTS_DIR of images in pods (scripts with runner pod have one):"
-_CODE = 20_000  # letters of a script that are searched
 
 _Found = tuple[str, str, Place]  # what, name, where
 
@@ -41,19 +39,6 @@ def _shown(names: list[str]) -> str:
 
 
 def _find(draft: Draft) -> Iterator[_Found]:
-    for name, _, action in draft.actions():
-        code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
-        key = "script" if action.script else "cmd"
-        if action.type == "pod" and "ARTIFACTS_DIR" in code:
-            yield _FILES, _plain(draft, name), draft.in_action(name, key)
-    yield from _foreign(draft)
-
-
-def _plain(draft: Draft, action: str) -> str:
-    return "/".join(draft.inline[action]) if action in draft.inline else action
-
-
-def _foreign(draft: Draft) -> Iterator[_Found]:
     """Hooks with actions of other workspaces."""
     what = "hooks with actions of other workspaces, with which no job starts:"
     for hooks in (draft.workspace.hooks, *(t.hooks for t in draft.workspace.tasks.values())):

@@ -177,6 +177,11 @@ class Action:
     ask_timeout: Duration | None = None  # for people; without it they may take any time
     place: Place = Place()
 
+    @property
+    def image_words(self) -> tuple[str, ...]:
+        """What an image is started with, in place of its own."""
+        return (*(self.entrypoint or ()), *(self.command or ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:

@@ -35,6 +35,7 @@ class Storage:
         self.before_put: Callable[[], None] = lambda: None
         self.data: dict[int, bytes] = {}
         self.left: list[Left] = []
+        self.ends: list[int] = []
         self.is_ours = True
         self.known = Limits(1 << 20, 1 << 22, None, 100, 600.0)
 
@@ -56,6 +57,11 @@ class Storage:
     ) -> bool:
         self.left = list(files) if self.is_ours else []
         return self.is_ours
+
+    def tell_end(self, claim: Any, exit_code: int) -> None:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.ends.append(exit_code)
 
     def taken(self, claim: Any, steps: Sequence[str]) -> list[Taken]:
         return []
@@ -122,6 +128,18 @@ def test_a_storage_that_stays_away_fails_the_step_with_one_sentence(bench: Bench
     assert outcome.error == "The artifacts could not be stored: the disk is gone"
     failed = bench.keep(FAILED, on_failure=True)
     assert failed.exit_code == 3 and failed.error == f"Exit code: 3\n{outcome.error}"
+
+
+def test_the_end_of_an_image_is_told_until_it_is_known_or_the_attempt_has_to_end(
+    bench: Bench,
+) -> None:
+    bench.ledger.troubles = [OperationalError("no database")] * 3
+    Shelf(bench.ledger).tell_end(bench.attempt, 3)
+    assert bench.ledger.ends == [3]
+    bench.ledger.troubles = [OperationalError("no database")] * 3
+    bench.attempt.stop.set("cancel")
+    Shelf(bench.ledger).tell_end(bench.attempt, 0)
+    assert bench.ledger.ends == [3]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from apps.api.views.archives import pass_of, refuse
 from apps.artifacts.errors import ForeignStorage, StorageAway
-from apps.artifacts.files import parcels
+from apps.artifacts.files import leaving, parcels
 from apps.jobs.door import liveness_of
 from apps.jobs.pages.hub import off_loop
 from apps.workspaces.passes import Pass
@@ -30,14 +30,9 @@ async def parcel(request: HttpRequest) -> HttpResponseBase:
     401: not a valid pass. 404: no such attempt. 410: its step has ended. 422: the files may not be
     kept, and the text says why.
     """
-    granted = pass_of(request)
+    granted, status = await _admit(request)
     if granted is None:
-        return refuse(401)
-    found = await off_loop(liveness_of, granted.attempt_id, granted.fence)
-    if found is None or found.digest != granted.digest:
-        return refuse(404)
-    if not found.is_alive:
-        return refuse(410)
+        return refuse(status)
     if request.method == "GET":
         answer = StreamingHttpResponse(_read(parcels.given_out(granted.attempt_id)))
         answer.headers["Content-Type"] = "application/x-tar"
@@ -48,6 +43,29 @@ async def parcel(request: HttpRequest) -> HttpResponseBase:
         return HttpResponse(f"the header {FILES} must hold the number of files", status=400)
     answered: HttpResponse = await off_loop(_take_in, granted, request, int(number))
     return answered
+
+
+@require_http_methods(["GET"])
+async def image_end(request: HttpRequest) -> HttpResponse:
+    """The exit code of the step's image, 204 while it runs; otherwise as above."""
+    granted, status = await _admit(request)
+    if granted is None:
+        return refuse(status)
+    exit_code = await off_loop(leaving.end_of, granted.attempt_id)
+    if exit_code is None:
+        return HttpResponse(status=204)
+    return HttpResponse(str(exit_code), content_type="text/plain")
+
+
+async def _admit(request: HttpRequest) -> tuple[Pass | None, int]:
+    """What the request's pass grants; None with the status to refuse it with."""
+    granted = pass_of(request)
+    if granted is None:
+        return None, 401
+    found = await off_loop(liveness_of, granted.attempt_id, granted.fence)
+    if found is None or found.digest != granted.digest:
+        return None, 404
+    return (granted, 200) if found.is_alive else (None, 410)
 
 
 def _take_in(granted: Pass, request: HttpRequest, files: int) -> HttpResponse:
