@@ -40,6 +40,7 @@ from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
 from engine.spec.exports import read_exported_action, read_job_ends
 from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
+from engine.spec.keeping import KEPT, read_keeping
 from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
 from engine.spec.schedulers import read_scheduler
@@ -52,7 +53,7 @@ Thing = TypeVar("Thing")
 ROOT = ".workflows"
 _DEEPEST = 10
 _SUFFIXES = (".yaml", ".yml")
-_SETTINGS = ("unsafe_templates", "limits")
+_SETTINGS = ("unsafe_templates", "limits", *KEPT)
 _SINGULAR = {
     "secrets": "Secret",
     "connection_types": "Connection type",
@@ -360,6 +361,8 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         },
         settings=_read_settings(merged.sections["settings"], problems),
         limits=_read_limits(merged.sections["settings"].get("limits"), problems),
+        logs=read_keeping("logs", merged.sections["settings"].get("logs"), problems),
+        artifacts=read_keeping("artifacts", merged.sections["settings"].get("artifacts"), problems),
         exports=Exports(
             {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")},
             {
@@ -435,7 +438,7 @@ def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str
         if name not in _SETTINGS:
             message = f"unknown setting '{shorten(name)}'{did_you_mean(name, _SETTINGS)}"
             problems.error(named.place, "unknown-key", message)
-        elif name == "limits":
+        elif name in ("limits", *KEPT):
             continue
         elif value not in ("warn", "refuse"):
             message = (
