@@ -150,7 +150,7 @@ class Shelf:
         _refuse(found, self._ledger.limits(), leaving.order.secrets)
         patient = Patience(self._ledger, leaving.attempt, leaving.say)
         patient(lambda: self._ledger.refuse_beyond(claim, sizes))
-        files = [patient(partial(self._put, file, leaving.owner)) for file in found]
+        files = [self._put(patient, file, leaving.owner) for file in found]
         retain_s = wanted.retain.seconds if wanted.retain is not None else None
         leave = partial(self._ledger.leave, claim, files, retain_s, has_failed=has_failed)
         if not patient(leave):
@@ -158,11 +158,16 @@ class Shelf:
         count = "1 artifact" if len(files) == 1 else f"{len(files)} artifacts"
         leaving.say(f"Stored {count} ({show_bytes(sum(sizes))})")
 
-    def _put(self, file: Found, owner: anchored.Owner | None) -> Left:
+    def _put(self, patient: Patience, file: Found, owner: anchored.Owner | None) -> Left:
         with _opened(file.root, file.name, owner) as stream:
             head = stream.read(rules.HEAD_BYTES)
             stream.seek(0)
-            stored = self._ledger.put(stream)
+            upload = self._ledger.begin(stream)
+            try:
+                stored = patient(upload.go_on)  # after an outage, from where it was
+            except BaseException:
+                upload.give_up()
+                raise
         return Left(file.name, rules.type_of(file.name, head), stored.id, stored.size)
 
 

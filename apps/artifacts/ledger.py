@@ -7,6 +7,7 @@ from typing import IO, BinaryIO
 
 from apps.artifacts import blobs
 from apps.artifacts.blobs import Stored as Stored
+from apps.artifacts.blobs import Upload as Upload
 from apps.artifacts.errors import StorageAway as StorageAway
 from apps.artifacts.errors import TooLarge as TooLarge
 from apps.artifacts.errors import Unsteady as Unsteady
@@ -28,9 +29,10 @@ def refuse_beyond(claim: Claim, sizes: Sequence[int]) -> None:
     leaving.refuse_beyond(claim.job_id, claim.step_id, sizes)
 
 
-def put(stream: BinaryIO) -> Stored:
-    """Store bytes. Raises StorageAway when it may be repeated, TooLarge, Unsteady."""
-    return blobs.put(stream, at_most=leaving.limits().file_bytes)
+def begin(stream: BinaryIO) -> Upload:
+    """Store bytes by its `go_on`, which raises StorageAway when it may be repeated, TooLarge,
+    Unsteady."""
+    return Upload(stream, at_most=leaving.limits().file_bytes)
 
 
 def leave(

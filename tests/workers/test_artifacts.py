@@ -36,6 +36,7 @@ class Storage:
         self.data: dict[int, bytes] = {}
         self.left: list[Left] = []
         self.ends: list[int] = []
+        self.given_up = 0
         self.is_ours = True
         self.known = Limits(1 << 20, 1 << 22, None, 100, 600.0)
 
@@ -45,12 +46,8 @@ class Storage:
     def refuse_beyond(self, claim: Any, sizes: Sequence[int]) -> None:
         pass
 
-    def put(self, stream: BinaryIO) -> Stored:
-        self.before_put()
-        if self.troubles:
-            raise self.troubles.pop(0)
-        self.data[len(self.data)] = stream.read()
-        return Stored(len(self.data) - 1, "", len(self.data[len(self.data) - 1]))
+    def begin(self, stream: BinaryIO) -> Any:
+        return Upload(self, stream)
 
     def leave(
         self, claim: Any, files: Sequence[Left], retain_s: float | None, *, has_failed: bool = False
@@ -75,6 +72,24 @@ class Storage:
     @property
     def files(self) -> dict[str, bytes]:
         return {one.name: self.data[one.blob_id] for one in self.left}
+
+
+class Upload:
+    """Of a file, by a storage in memory."""
+
+    def __init__(self, storage: Storage, stream: BinaryIO) -> None:
+        self.storage, self.stream = storage, stream
+
+    def go_on(self) -> Stored:
+        found = self.storage
+        found.before_put()
+        if found.troubles:
+            raise found.troubles.pop(0)
+        found.data[len(found.data)] = self.stream.read()
+        return Stored(len(found.data) - 1, "", len(found.data[len(found.data) - 1]))
+
+    def give_up(self) -> None:
+        self.storage.given_up += 1
 
 
 class Bench:
@@ -128,6 +143,7 @@ def test_a_storage_that_stays_away_fails_the_step_with_one_sentence(bench: Bench
     assert outcome.error == "The artifacts could not be stored: the disk is gone"
     failed = bench.keep(FAILED, on_failure=True)
     assert failed.exit_code == 3 and failed.error == f"Exit code: 3\n{outcome.error}"
+    assert bench.ledger.given_up == 2
 
 
 def test_the_end_of_an_image_is_told_until_it_is_known_or_the_attempt_has_to_end(

@@ -50,7 +50,7 @@ class Leaver:
         return ledger.leave(self.claim, rows, retain_s)
 
     def row(self, name: str, data: bytes) -> Left:
-        stored = ledger.put(io.BytesIO(data))
+        stored = ledger.begin(io.BytesIO(data)).go_on()
         return Left(name, "text/plain", stored.id, stored.size)
 
     @property
