@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apps.api.views.archives import pinned_archive
-from apps.api.views.parcels import image_end, parcel
+from apps.api.views.parcels import ask, image_end, parcel
 from apps.approvals.views import open_link
 
 admin.autodiscover()
@@ -25,6 +25,7 @@ urlpatterns = [
     path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
     path("worker/artifacts", parcel),
     path("worker/artifacts/end", image_end),
+    path("worker/artifacts/ask", ask),
     *([path("", include("apps.signin.urls"))] if settings.HAS_ALLAUTH else []),
     path("admin/", admin.site.urls),
     path("", include("apps.api.oauth.urls")),

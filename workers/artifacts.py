@@ -132,7 +132,7 @@ class Shelf:
             if found:
                 self._store(leaving, found, wanted, has_failed=has_failed)
         except Stopped:
-            return _stopped(leaving.attempt, outcome)
+            return stopped(leaving.attempt, outcome)
         except OSError as error:
             return _failed(outcome, f"they cannot be read: {error.strerror or error}")
         except StroemError as error:
@@ -206,8 +206,8 @@ def _failed(outcome: StepOutcome, why: str, *, is_final: bool = False) -> StepOu
     return StepOutcome(Verdict.FAILED, outcome.exit_code, text, may_retry=not is_final)
 
 
-def _stopped(attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
-    """The attempt has to end before its files are stored: then its success does not count."""
+def stopped(attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
+    """The attempt has to end before what it left is stored: then its success does not count."""
     if outcome.verdict is not Verdict.SUCCEEDED:
         return outcome
     if attempt.stop.reason == "cancel":

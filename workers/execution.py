@@ -38,7 +38,7 @@ from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
 from workers.outputs import Outputs
 from workers.pins import Pins
-from workers.pipes import Helper, Helpers
+from workers.pipes import Helper, Helpers, PodHelper
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
@@ -67,7 +67,7 @@ class Performed:
     digest: str = ""  # of the revision that the tree has
     scratch: Scratch | None = None
     user: User | None = None
-    helper: Helper | None = None
+    helper: Helper | PodHelper | None = None
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
@@ -314,7 +314,11 @@ class Execution:
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
             shelves=self._shelves(
-                attempt, material, rendered, place.scratch, has_state=folders is not None
+                attempt,
+                material,
+                rendered,
+                place.scratch,
+                is_wanted=folders is not None or place.helper is not None,
             ),
             state=folders,
             helper=None if place.helper is None else place.helper.folder,
@@ -361,16 +365,17 @@ class Execution:
         rendered: Rendered,
         scratch: Scratch,
         *,
-        has_state: bool,
+        is_wanted: bool,
     ) -> Shelves | None:
-        """Directories for files; a pod sends them itself, if its step may leave some."""
+        """Directories for files; a pod sends them itself, if its step may leave some. `is_wanted`:
+        it needs the container that does so anyway."""
         action, wanted = rendered.action, rendered.artifacts
         if self._shelf is None:
             return None
         if "pod" not in (action.type, action.runner):
             return self._shelf.prepare(attempt, wanted, scratch, is_local=_is_local(action))
         is_image, claim = action.type == "pod", attempt.claim
-        may_leave = has_state if is_image else material.mentions_artifacts
+        may_leave = is_wanted or (material.mentions_artifacts and not is_image)
         if wanted is None and not may_leave and not _says(rendered, ARTIFACTS_DIR):
             return None
         kept = wanted or Artifacts()

@@ -22,7 +22,7 @@ class ArtifactsConfig(AppConfig):
         from apps.jobs.log import archive
         from apps.workspaces.ports import on_check
 
-        on_check("keeping", keeping.doubts)
+        on_check("keeping", keeping.doubts, about=("logs", "artifacts"))
         ports.on_files(shelf.listed)
         ports.on_removal("artifacts", leaving.on_removal)
         ports.on_removal("log lines", log_leaving.on_removal)

@@ -85,16 +85,18 @@ class Artifact(models.Model):
         return self.name
 
 
-class PodEnd(models.Model):
-    """How the image of a step has ended in its pod. Its worker says so, and the container beside it
-    that sends its files asks for it."""
+class PodStep(models.Model):
+    """What the worker of a step in a pod and the platform's container beside it tell each other.
+    `exit_code`: of its image, once that has ended. `sealed`: what its log hides, and what it has
+    set by `stroem-step`."""
 
     attempt_id = models.BigIntegerField(primary_key=True)
-    exit_code = models.IntegerField()
+    exit_code = models.IntegerField(null=True)
+    sealed = models.BinaryField(null=True)
     told_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
-        return f"exit code {self.exit_code}"
+        return f"attempt {self.attempt_id}"
 
 
 class State(models.Model):

@@ -50,18 +50,12 @@ def _find(draft: Draft) -> Iterator[_Found]:
 
 def check_helper(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        if action.type in ("docker", "pod"):
-            key, where = "cmd", "images do not have"
-        elif action.type == "script" and action.runner == "pod":
-            key, where = "script", "steps in pods do not have"
-        else:
-            continue
-        if HELPER in (getattr(action, key) or ""):
+        if action.type in ("docker", "pod") and HELPER in (action.cmd or ""):
             message = (
-                f"{subject} calls '{HELPER}', which {where}; print STATE: and OUTPUT: lines, and"
-                " write files to ARTIFACTS_DIR"
+                f"{subject} calls '{HELPER}', which images do not have; print STATE: and OUTPUT:"
+                " lines, and write files to ARTIFACTS_DIR"
             )
-            yield warning(draft.in_action(name, key), "helper", message)
+            yield warning(draft.in_action(name, "cmd"), "helper", message)
 
 
 CHECKS = (check_unbuilt, check_helper)

@@ -12,8 +12,8 @@ KEPT = ("logs", "artifacts")
 FIELDS = ("retain", "workspace_mb")
 
 
-def read_keeping(name: str, named: Named | None, problems: Problems) -> Keeping | None:
-    if named is None or named.node.value is None:
+def read_keeping(name: str, named: Named, problems: Problems) -> Keeping | None:
+    if named.node.value is None:
         return None
     entry = Entry(named.node, f"Setting '{name}'", problems)
     entry.refuse_unknown(FIELDS)

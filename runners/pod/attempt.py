@@ -33,6 +33,7 @@ from runners.pod.status import (
     look,
     read_end,
     read_times,
+    see_helper,
 )
 from runners.pod.waiting import Waiting
 from runners.pod.watching import NUDGE, PodWatch
@@ -256,6 +257,10 @@ class PodAttempt:
         while True:
             sight = look(pod)
             self._follow_logs(pod)
+            if sight.stage == "running" and self._order.helper is not None:
+                sight = see_helper(pod, sight)
+                if sight.stage == "broken":
+                    self._end(watch)
             if sight.stage in ("ended", "lost", "broken") or self._has_to_end():
                 return sight
             patience = waiting.look(sight) if sight.stage == "waiting" else None

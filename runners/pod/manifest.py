@@ -11,9 +11,10 @@ from typing import Any
 
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
-from engine.orders import INPUT_FILE, INPUTS_FILE, ImageWork, ScriptWork, StepOrder
+from engine.orders import HELPER, INPUT_FILE, INPUTS_FILE, ImageWork, ScriptWork, StepOrder
 from runners.containers.script import (
     FILES,
+    HELPER_FOLDER,
     INPUT,
     STARTUP,
     WORKSPACE,
@@ -177,7 +178,7 @@ def _build_pod(
     }
     if config.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
-    volumes = [*parcels.volumes(order.shelves), *build_volumes(order)[0]]
+    volumes = [*parcels.volumes(order), *build_volumes(order)[0]]
     if isinstance(order.work, ScriptWork):
         volumes = [*_build_volumes(config), *volumes]
     if volumes:
@@ -222,6 +223,10 @@ def _build_init(order: StepOrder, config: PodConfig, env: dict[str, str]) -> dic
         env |= parcels.variables(order.shelves)
         text += parcels.FETCH
         mounts.append(parcels.mount_for_fetching())
+    if order.helper is not None:
+        program = (order.helper.path / HELPER).read_text(encoding="utf-8")
+        text += f"{_add_files({HELPER: program}, env, HELPER_FOLDER)}\n{parcels.build_pipes()}"
+        mounts.append(parcels.mount_for_pipes())
     if isinstance(order.work, ImageWork) and (files := read_state(order)):
         text += f"{_add_files(files, env, _TEMPORARY)}\numask 022\n"
         text += build_unpacking(files, _TEMPORARY)
@@ -267,12 +272,12 @@ def _build_step(
         ]
         container["volumeMounts"] = [
             *_build_mounts(work, config),
-            *parcels.mounts(order.shelves),
+            *parcels.mounts(order),
             *build_volumes(order)[1],
         ]
     else:
         container["image"] = work.image
-        if mounts := [*parcels.mounts(order.shelves), *build_volumes(order)[1]]:
+        if mounts := [*parcels.mounts(order), *build_volumes(order)[1]]:
             container["volumeMounts"] = mounts
         container |= _build_command(work)
         if order.workdir:

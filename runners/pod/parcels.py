@@ -1,6 +1,8 @@
 """The parts of a pod that carry files: what its step takes is fetched before it starts, and a
 container beside it sends what it has left once it has ended.
 
+That container also answers `stroem-step`, by asking the server.
+
 A script says itself that it has ended. An image, which runs as it is, cannot: its worker sees it
 and tells the server, which the container beside it asks.
 """
@@ -9,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.orders import ImageWork, Shelves, StepOrder
-from runners.containers.script import FILES, LEFT, TAKEN
+from engine.orders import HELPER, ImageWork, Shelves, StepOrder
+from runners.containers.script import FILES, HELPER_FOLDER, LEFT, TAKEN
 from runners.pod.config import PodConfig
 from runners.pod.policy import FILES_CONTAINER, build_restricted
 from runners.pod.record import ENDED, MESSAGE_FILE
@@ -23,7 +25,9 @@ STATE_LINES = "stroem-state lines="  # in the termination message: how many line
 REQUESTS = {"cpu": "50m", "memory": "64Mi"}
 LIMITS = {"cpu": "1", "memory": "256Mi"}
 SEND_S = 900  # how long files are sent again while the server or its storage is away
-_LEFT_VOLUME, _TAKEN_VOLUME = "stroem-left", "stroem-taken"
+ANSWER_S = 600  # for whoever asked to read its answer
+SLOTS = "1 2 3 4"
+_LEFT_VOLUME, _TAKEN_VOLUME, _HELPER_VOLUME = "stroem-left", "stroem-taken", "stroem-step"
 
 FETCH = rf"""printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${TOKEN}" "${URL}" |
     curl --silent --show-error --fail --retry 5 --retry-connrefused --retry-delay 1 \
@@ -32,13 +36,44 @@ tar -xf /tmp/taken.tar -C {TAKEN}
 rm -f /tmp/taken.tar
 """
 
-_AWAIT_SCRIPT = f"""set -u
+# Each slot of the pipes has a process that takes a question, asks the server, and gives the answer.
+# A caller that dies meanwhile keeps its slot for a while: there are four.
+_SERVE = rf"""
+printf 'header = "Authorization: Bearer %s"\nurl = "%s/ask"\n' "${TOKEN}" "${URL}" >/tmp/asking
+exec 9<>FOLDER/free
+_s_ask() {{
+    _s_until=$(($(date +%s) + {SEND_S}))
+    while :; do
+        _s_answer=$(curl --silent --max-time 3600 --config /tmp/asking --header 'Expect:' \
+            --data-binary @"/tmp/asked.$1" --output "/tmp/answer.$1" --write-out '%{{http_code}}')
+        case $_s_answer in 200) return ;; 4*) break ;; esac
+        [ "$(date +%s)" -lt "$_s_until" ] || break
+        sleep 1
+    done
+    _s_text="stroem-step: the server does not answer ($_s_answer)"
+    printf '69 %d\n%s\n' "$((${{#_s_text}} + 1))" "$_s_text" >"/tmp/answer.$1"
+}}
+_s_serve() {{
+    while cat "FOLDER/$1.in" >"/tmp/asked.$1"; do
+        _s_ask "$1"
+        timeout {ANSWER_S} sh -c 'cat "$1" >"$2"' _ "/tmp/answer.$1" "FOLDER/$1.out"
+        rm -f "/tmp/answer.$1"
+        printf %s "$1" >&9
+    done
+}}
+for _s_slot in {SLOTS}; do
+    _s_serve "$_s_slot" &
+    printf %s "$_s_slot" >&9
+done
+""".replace("FOLDER", HELPER_FOLDER)
+
+_AWAIT_SCRIPT = f"""
 until [ -e {ENDED} ]; do sleep 0.2; done
 _s_ended=$(cat {ENDED})
 """
 
 # Asks more rarely the longer the image runs: it is late by a sixtieth of its time at most.
-_AWAIT_IMAGE = rf"""set -u
+_AWAIT_IMAGE = rf"""
 printf 'header = "Authorization: Bearer %s"\nurl = "%s/end"\n' "${TOKEN}" "${URL}" >/tmp/waiting
 _s_began=$(date +%s)
 while :; do
@@ -128,30 +163,57 @@ def variables(shelves: Shelves | None) -> dict[str, str]:
     return {TOKEN: shelves.parcel.token, URL: shelves.parcel.url}
 
 
-def volumes(shelves: Shelves | None) -> list[dict[str, Any]]:
+def volumes(order: StepOrder) -> list[dict[str, Any]]:
+    shelves = order.shelves
     if shelves is None or shelves.parcel is None:
         return []
     names = [_LEFT_VOLUME, *([_TAKEN_VOLUME] if shelves.takes else [])]
+    names += [_HELPER_VOLUME] if order.helper is not None else []
     return [{"name": name, "emptyDir": {}} for name in names]
 
 
-def mounts(shelves: Shelves | None) -> list[dict[str, Any]]:
-    """Of the step."""
+def mounts(order: StepOrder) -> list[dict[str, Any]]:
+    """Of the step. Pipes can be written to all the same."""
+    shelves = order.shelves
     if shelves is None or shelves.parcel is None:
         return []
-    taken = {"name": _TAKEN_VOLUME, "mountPath": TAKEN, "readOnly": True}
-    return [{"name": _LEFT_VOLUME, "mountPath": LEFT}, *([taken] if shelves.takes else [])]
+    found: list[dict[str, Any]] = [{"name": _LEFT_VOLUME, "mountPath": LEFT}]
+    if shelves.takes:
+        found.append({"name": _TAKEN_VOLUME, "mountPath": TAKEN, "readOnly": True})
+    if order.helper is not None:
+        found.append({"name": _HELPER_VOLUME, "mountPath": HELPER_FOLDER, "readOnly": True})
+    return found
 
 
 def mount_for_fetching() -> dict[str, Any]:
     return {"name": _TAKEN_VOLUME, "mountPath": TAKEN}
 
 
+def build_pipes() -> str:
+    """The part of the init container's program that makes the pipes of `stroem-step`."""
+    names = " ".join(
+        ("free", *(f"{slot}.{end}" for slot in SLOTS.split() for end in ("in", "out")))
+    )
+    return f"""umask 022
+chmod 755 {HELPER_FOLDER}/{HELPER}
+for _s_name in {names}; do
+    mkfifo "{HELPER_FOLDER}/$_s_name"
+    chmod 666 "{HELPER_FOLDER}/$_s_name"
+done
+"""
+
+
+def mount_for_pipes() -> dict[str, Any]:
+    return {"name": _HELPER_VOLUME, "mountPath": HELPER_FOLDER}
+
+
 def build_sender(order: StepOrder, shelves: Shelves, config: PodConfig) -> dict[str, Any]:
     """The container that sends what the step has left."""
     wants = {"name": "_STROEM_ON_FAILURE", "value": "yes" if shelves.on_failure else ""}
     own = variables(shelves)
-    found = [{"name": _LEFT_VOLUME, "mountPath": LEFT, "readOnly": True}]
+    found: list[dict[str, Any]] = [{"name": _LEFT_VOLUME, "mountPath": LEFT, "readOnly": True}]
+    if order.helper is not None:
+        found.append({"name": _HELPER_VOLUME, "mountPath": HELPER_FOLDER})
     context = build_restricted()
     if isinstance(order.work, ImageWork):
         text = _send_of_image(order)
@@ -160,12 +222,12 @@ def build_sender(order: StepOrder, shelves: Shelves, config: PodConfig) -> dict[
         if user.isdecimal() and int(user):  # the one who may read all that the image leaves
             context |= {"runAsUser": int(user), "runAsGroup": int(user)}
     else:
-        text = f"{_AWAIT_SCRIPT}{_WANTED}{_SEND}"
+        text = f"{_SERVE if order.helper is not None else ''}{_AWAIT_SCRIPT}{_WANTED}{_SEND}"
         found.append({"name": "stroem-files", "mountPath": FILES, "readOnly": True})
     return {
         "name": FILES_CONTAINER,
         "image": config.init_image,
-        "command": ["sh", "-c", text.replace("$", "$$")],  # Kubernetes reads $$ as $
+        "command": ["sh", "-c", f"set -u\n{text}".replace("$", "$$")],  # Kubernetes reads $$ as $
         "env": [wants, *({"name": key, "value": value} for key, value in own.items())],
         "securityContext": context,
         "resources": {"requests": dict(REQUESTS), "limits": dict(LIMITS)},

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
+from engine.orders import HELPER
+from runners.pod.policy import FILES_CONTAINER, INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.record import without_record
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
@@ -94,6 +95,15 @@ def read_end(pod: Mapping[str, Any], container: str) -> Mapping[str, Any] | None
     return _read_state(
         _find((pod.get("status") or {}).get("containerStatuses"), container), "terminated"
     )
+
+
+def see_helper(pod: Mapping[str, Any], sight: Sight) -> Sight:
+    """A step waits in vain for a container that was killed; what ends in order says why, or with
+    0."""
+    ended = read_end(pod, FILES_CONTAINER)
+    if ended is None or not ended.get("exitCode") or ended.get("message"):
+        return sight
+    return Sight("broken", f"the container that answers `{HELPER}` has died: {_join(ended)}")
 
 
 def _read_time(text: object) -> float | None:

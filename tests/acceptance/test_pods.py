@@ -182,6 +182,15 @@ FILES = """
         cmd: "cat $ARTIFACTS_IN/pack/a $STATE_DIR/b"
         depends_on: [pack]
         artifacts: {from: [pack]}
+      ask:
+        type: script
+        runner: pod
+        script: |
+          stroem-step state set seen "$(stroem-step state get seen --default 0)1"
+          stroem-step artifact get pack a copy && cat copy
+          stroem-step output set kept "$(stroem-step state get seen)"
+        workdir: /tmp
+        depends_on: [unpack]
 """
 
 
@@ -211,6 +220,7 @@ def test_the_documented_examples_run_with_files_from_the_server(
     assert texts(job, "writable") == ["4", "[a b]"]
     assert texts(job, "train-model")[:2] == ["trained 10", '{"epochs": 10}']
     assert texts(job, "unpack") == ["left", "7"]
+    assert texts(job, "ask", "stdout")[:1] == ["left"] and done["ask"].output == {"kept": "01"}
     assert texts(job, "deploy") == ["deploy --env production"]
     assert texts(job, "test-with-db", "stdout")[-1] == "tested"
     assert bad["greedy"] == "Pod manifest override rejected: spec.hostNetwork is not allowed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack
 from typing import BinaryIO, cast
 
 from django.db import OperationalError
@@ -13,7 +14,8 @@ from django.views.decorators.http import require_http_methods
 
 from apps.api.views.archives import pass_of, refuse
 from apps.artifacts.errors import ForeignStorage, StorageAway
-from apps.artifacts.files import leaving, parcels
+from apps.artifacts.files import asking, leaving, parcels
+from apps.artifacts.questions import MOST_BYTES, Answer, Away
 from apps.jobs.door import liveness_of
 from apps.jobs.pages.hub import off_loop
 from apps.workspaces.passes import Pass
@@ -55,6 +57,37 @@ async def image_end(request: HttpRequest) -> HttpResponse:
     if exit_code is None:
         return HttpResponse(status=204)
     return HttpResponse(str(exit_code), content_type="text/plain")
+
+
+@csrf_exempt
+@require_http_methods(["POST"])
+async def ask(request: HttpRequest) -> HttpResponseBase:
+    """A question of `stroem-step`, and its answer as the command reads it: exit code and size, then
+    the bytes. 503: it may be asked again; otherwise as above."""
+    granted, status = await _admit(request)
+    if granted is None:
+        return refuse(status)
+    try:
+        found = await off_loop(_answer, granted, request)
+    except (Away, StorageAway, OperationalError) as error:
+        return _text(str(error), 503)
+    answer = StreamingHttpResponse(_read(_written(found)))
+    answer.headers["Content-Type"] = "application/octet-stream"
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _answer(granted: Pass, request: HttpRequest) -> Answer:
+    return asking.answer(granted.attempt_id, request.read(MOST_BYTES + 1))
+
+
+def _written(answer: Answer) -> Generator[bytes, None, None]:
+    with ExitStack() as opened:
+        if answer.stream is not None:
+            opened.enter_context(answer.stream)
+        yield f"{answer.code} {answer.size}\n".encode() + answer.text
+        while answer.stream is not None and (piece := answer.stream.read(1 << 18)):
+            yield piece
 
 
 async def _admit(request: HttpRequest) -> tuple[Pass | None, int]:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from apps.artifacts import keeping
 from apps.artifacts.errors import TooLarge
 from apps.artifacts.files import shelf
-from apps.artifacts.models import Artifact, PodEnd
+from apps.artifacts.models import Artifact, PodStep
 from apps.artifacts.values import Left, Limits
 from apps.jobs.models import Attempt, Job, Step
 from engine.resources import show_bytes
@@ -125,13 +125,12 @@ def _note(
 
 def tell_end(attempt_id: int, exit_code: int) -> None:
     """The image of this attempt has ended in its pod."""
-    end = PodEnd(attempt_id=attempt_id, exit_code=exit_code)
-    PodEnd.objects.bulk_create([end], ignore_conflicts=True)
+    PodStep.objects.update_or_create(attempt_id=attempt_id, defaults={"exit_code": exit_code})
 
 
 def end_of(attempt_id: int) -> int | None:
     """The exit code of the image, once it has ended."""
-    return PodEnd.objects.filter(pk=attempt_id).values_list("exit_code", flat=True).first()
+    return PodStep.objects.filter(pk=attempt_id).values_list("exit_code", flat=True).first()
 
 
 def on_removal(job_ids: Sequence[UUID]) -> None:
@@ -142,7 +141,8 @@ def on_removal(job_ids: Sequence[UUID]) -> None:
 def expire() -> int:
     """Remove rows whose time is over, and those of attempts that do not count; returns how many.
     Nothing of a job that is open: a later step may take it."""
-    PodEnd.objects.filter(told_at__lt=Now() - SETTLED)._raw_delete("default")
+    alive = Attempt.objects.filter(pk=OuterRef("pk"), ended_at__isnull=True)
+    PodStep.objects.filter(~Exists(alive), told_at__lt=Now() - SETTLED)._raw_delete("default")
     ended = Job.objects.filter(pk=OuterRef("job_id"), completed_at__isnull=False)
     old = Q(created_at__lt=Now() - SETTLED) & (~Exists(shelf.own()) | Exists(shelf.later()))
     found = Artifact.objects.filter(Q(expires_at__lt=Now()) | old, Exists(ended))

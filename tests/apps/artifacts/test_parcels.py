@@ -16,7 +16,7 @@ from django.test import AsyncClient
 from apps.artifacts import blobs
 from apps.artifacts import ledger as artifacts
 from apps.artifacts.files import leaving, shelf
-from apps.artifacts.models import Artifact, PodEnd
+from apps.artifacts.models import Artifact, PodStep
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces.ledger import pass_for
@@ -189,10 +189,10 @@ def test_a_pod_learns_of_the_end_of_its_image_from_the_worker(pod: Pod) -> None:
     pod.hand.finish(pod.claim)
     assert asked()[0] == 410
     leaving.expire()
-    assert PodEnd.objects.count() == 1
-    PodEnd.objects.update(told_at=Now() - timedelta(days=2))
+    assert PodStep.objects.count() == 1
+    PodStep.objects.update(told_at=Now() - timedelta(days=2))
     leaving.expire()
-    assert not PodEnd.objects.exists()
+    assert not PodStep.objects.exists()
 
 
 def test_a_second_sending_replaces_the_first(pod: Pod) -> None:

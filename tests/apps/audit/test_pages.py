@@ -83,6 +83,7 @@ PAGES = {
     "hooks/<str:workspace>/<str:address>/jobs/<str:job>": READS,
     "worker/workspace/<str:workspace>.tar.gz": READS,
     "worker/artifacts": "of a worker's attempt",
+    "worker/artifacts/ask": "of a worker's attempt",
     "worker/artifacts/end": READS,
     **dict.fromkeys(
         (

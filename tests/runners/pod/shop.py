@@ -22,6 +22,8 @@ class Shop:
         self.got: dict[str, bytes] = {}
         self.answers: list[tuple[int, str]] = []
         self.numbers: list[str] = []
+        self.asked: list[list[str]] = []  # by `stroem-step`
+        self.replies: list[tuple[int, bytes]] = []
         self.ends: list[int] = []  # of an image
         self.end_status: int | None = None  # in place of what is known
         outer = self
@@ -41,6 +43,14 @@ class Shop:
                     archive({"build/a.txt": b"given"}) if "artifacts" in self.path else archive({})
                 )
                 self._say(200, data)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                count, *words = body.decode().split("\0")
+                assert int(count) == len(words) - 1
+                outer.asked.append(words[:-1])
+                status, data = outer.replies.pop(0) if outer.replies else (200, b"0 0\n")
+                self._say(status, data)
 
             def do_PUT(self) -> None:
                 body = b"".join(self._chunks())

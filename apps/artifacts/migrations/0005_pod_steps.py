@@ -9,10 +9,11 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="PodEnd",
+            name="PodStep",
             fields=[
                 ("attempt_id", models.BigIntegerField(primary_key=True, serialize=False)),
-                ("exit_code", models.IntegerField()),
+                ("exit_code", models.IntegerField(null=True)),
+                ("sealed", models.BinaryField(null=True)),
                 (
                     "told_at",
                     models.DateTimeField(
