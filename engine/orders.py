@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -170,6 +170,8 @@ class Shelves:
     # pods: where they fetch and send files themselves; then nothing comes into `left`
     parcel: Pinned | None = None
     takes: bool = False
+    # images in pods: tells the container that sends, by way of the server, how the image has ended
+    tell_end: Callable[[int], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

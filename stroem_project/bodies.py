@@ -24,6 +24,8 @@ App = Callable[[Any, Receive, Send], Awaitable[None]]
 FOR_PROGRAMS = ("/api/", "/worker/", "/healthz", "/metrics", "/mcp", "/hooks/", "/oauth/")
 WITH_FORMS = ("/api/", "/admin/", "/approvals/", "/mcp", "/hooks/", "/oauth/")
 PARCELS = "/worker/artifacts"
+QUESTIONS = "/worker/artifacts/ask"  # of `stroem-step`; the answer says what is too large
+MOST_OF_A_QUESTION = 2 * 1_048_576
 ROOM_FOR_NAMES = 64 * 1_048_576
 MOST_ELSEWHERE = 8_192
 MOST_AT_ONCE = 64 * 1_048_576  # bodies of all requests of this process
@@ -150,6 +152,8 @@ def _bearer(scope: Any) -> str:
 
 def most_of(path: str) -> int:
     """Bytes that a request to this path may carry."""
+    if path == QUESTIONS:
+        return MOST_OF_A_QUESTION
     if path.startswith(WITH_FORMS):
         return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     return MOST_ELSEWHERE

@@ -6,7 +6,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from apps.api.views.archives import pinned_archive
-from apps.api.views.parcels import parcel
+from apps.api.views.parcels import ask, image_end, parcel
 from apps.approvals.views import open_link
 
 admin.autodiscover()
@@ -24,6 +24,8 @@ urlpatterns = [
     path("approvals/link/<str:token>", open_link),
     path("worker/workspace/<str:workspace>.tar.gz", pinned_archive),
     path("worker/artifacts", parcel),
+    path("worker/artifacts/end", image_end),
+    path("worker/artifacts/ask", ask),
     *([path("", include("apps.signin.urls"))] if settings.HAS_ALLAUTH else []),
     path("admin/", admin.site.urls),
     path("", include("apps.api.oauth.urls")),

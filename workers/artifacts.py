@@ -115,6 +115,11 @@ class Shelf:
             source = opened.enter_context(self._ledger.open_taken(file))
             _copy(source, fd, parts[-1], owner)
 
+    def tell_end(self, attempt: Attempt, exit_code: int) -> None:
+        """Let the pod of the attempt send its files: its image has ended."""
+        with suppress(Stopped):
+            Patience(self._ledger, attempt)(lambda: self._ledger.tell_end(attempt.claim, exit_code))
+
     def keep(self, leaving: Leaving, outcome: StepOutcome) -> StepOutcome:
         """The outcome of an attempt once its files are stored; a failure if they cannot be."""
         wanted = leaving.wanted or NOTHING
@@ -127,7 +132,7 @@ class Shelf:
             if found:
                 self._store(leaving, found, wanted, has_failed=has_failed)
         except Stopped:
-            return _stopped(leaving.attempt, outcome)
+            return stopped(leaving.attempt, outcome)
         except OSError as error:
             return _failed(outcome, f"they cannot be read: {error.strerror or error}")
         except StroemError as error:
@@ -145,7 +150,7 @@ class Shelf:
         _refuse(found, self._ledger.limits(), leaving.order.secrets)
         patient = Patience(self._ledger, leaving.attempt, leaving.say)
         patient(lambda: self._ledger.refuse_beyond(claim, sizes))
-        files = [patient(partial(self._put, file, leaving.owner)) for file in found]
+        files = [self._put(patient, file, leaving.owner) for file in found]
         retain_s = wanted.retain.seconds if wanted.retain is not None else None
         leave = partial(self._ledger.leave, claim, files, retain_s, has_failed=has_failed)
         if not patient(leave):
@@ -153,11 +158,16 @@ class Shelf:
         count = "1 artifact" if len(files) == 1 else f"{len(files)} artifacts"
         leaving.say(f"Stored {count} ({show_bytes(sum(sizes))})")
 
-    def _put(self, file: Found, owner: anchored.Owner | None) -> Left:
+    def _put(self, patient: Patience, file: Found, owner: anchored.Owner | None) -> Left:
         with _opened(file.root, file.name, owner) as stream:
             head = stream.read(rules.HEAD_BYTES)
             stream.seek(0)
-            stored = self._ledger.put(stream)
+            upload = self._ledger.begin(stream)
+            try:
+                stored = patient(upload.go_on)  # after an outage, from where it was
+            except BaseException:
+                upload.give_up()
+                raise
         return Left(file.name, rules.type_of(file.name, head), stored.id, stored.size)
 
 
@@ -196,8 +206,8 @@ def _failed(outcome: StepOutcome, why: str, *, is_final: bool = False) -> StepOu
     return StepOutcome(Verdict.FAILED, outcome.exit_code, text, may_retry=not is_final)
 
 
-def _stopped(attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
-    """The attempt has to end before its files are stored: then its success does not count."""
+def stopped(attempt: Attempt, outcome: StepOutcome) -> StepOutcome:
+    """The attempt has to end before what it left is stored: then its success does not count."""
     if outcome.verdict is not Verdict.SUCCEEDED:
         return outcome
     if attempt.stop.reason == "cancel":

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from apps.artifacts.ledger import Left, Stored, Taken
+from apps.artifacts.ledger import Left, Taken, Upload
 from apps.artifacts.ledger import Limits as FileLimits
 from apps.jobs.ledger import ActionMaterial, Claim, Finished, Material, Renewal, Report, TagSetRef
 from apps.triggers.ledger import Emitted
@@ -171,7 +171,7 @@ class ArtifactLedger(Protocol):
 
     def refuse_beyond(self, claim: Claim, sizes: Sequence[int]) -> None: ...
 
-    def put(self, stream: BinaryIO) -> Stored: ...
+    def begin(self, stream: BinaryIO) -> Upload: ...
 
     def leave(
         self,
@@ -181,6 +181,12 @@ class ArtifactLedger(Protocol):
         *,
         has_failed: bool = False,
     ) -> bool: ...
+
+    def may_ask(self, claim: Claim, masks: Sequence[str], *, emits: bool) -> None: ...
+
+    def noted(self, claim: Claim) -> dict[str, Any] | None: ...
+
+    def tell_end(self, claim: Claim, exit_code: int) -> None: ...
 
     def taken(self, claim: Claim, steps: Sequence[str]) -> list[Taken]: ...
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.errors import AuthorError, StroemError
 from engine.masking import masker
 from engine.orders import (
     ARTIFACTS_DIR,
+    STATE_VARIABLES,
     ImageWork,
     Limits,
     Pinned,
@@ -36,7 +38,7 @@ from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
 from workers.outputs import Outputs
 from workers.pins import Pins
-from workers.pipes import Helper, Helpers
+from workers.pipes import Helper, Helpers, PodHelper
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
@@ -65,7 +67,7 @@ class Performed:
     digest: str = ""  # of the revision that the tree has
     scratch: Scratch | None = None
     user: User | None = None
-    helper: Helper | None = None
+    helper: Helper | PodHelper | None = None
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
@@ -280,7 +282,8 @@ class Execution:
         data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
         place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
         folders = None
-        if material.state is not None and action.type == "script" and self._states is not None:
+        if self._states is not None and self._sees_state(material, rendered):
+            assert material.state is not None
             folders = self._states.open(place.scratch, material.state)
         may_ask = rendered.calls_helper or material.mentions_helper
         if may_ask and self._helpers is not None:
@@ -310,7 +313,13 @@ class Execution:
             pinned=pinned,
             secrets=rendered.masks if pinned is None else (*rendered.masks, pinned.token),
             run_as=place.user.name if place.user is not None else None,
-            shelves=self._shelves(attempt, material, rendered, place.scratch),
+            shelves=self._shelves(
+                attempt,
+                material,
+                rendered,
+                place.scratch,
+                is_wanted=folders is not None or place.helper is not None,
+            ),
             state=folders,
             helper=None if place.helper is None else place.helper.folder,
         )
@@ -340,24 +349,42 @@ class Execution:
             place.tree = self._workspaces.take(home.revision_id, home.digest, owner)
         return self._script(rendered, place.tree, material.step.umask), pinned
 
+    def _sees_state(self, material: Material, rendered: Rendered) -> bool:
+        """Whether the step gets directories of state. Around the image of a pod that takes a
+        container more: only if something says that it is for them."""
+        if material.state is None:
+            return False
+        if rendered.action.type != "pod":
+            return True
+        return material.declares_state or _says(rendered, *STATE_VARIABLES)
+
     def _shelves(
-        self, attempt: Attempt, material: Material, rendered: Rendered, scratch: Scratch
+        self,
+        attempt: Attempt,
+        material: Material,
+        rendered: Rendered,
+        scratch: Scratch,
+        *,
+        is_wanted: bool,
     ) -> Shelves | None:
-        """Directories for files; a pod sends them itself, if its step may leave some."""
+        """Directories for files; a pod sends them itself, if its step may leave some. `is_wanted`:
+        it needs the container that does so anyway."""
         action, wanted = rendered.action, rendered.artifacts
         if self._shelf is None:
             return None
         if "pod" not in (action.type, action.runner):
             return self._shelf.prepare(attempt, wanted, scratch, is_local=_is_local(action))
-        may_leave = material.mentions_artifacts or ARTIFACTS_DIR in (action.script or "")
-        if action.type == "pod" or (wanted is None and not may_leave):
+        is_image, claim = action.type == "pod", attempt.claim
+        may_leave = is_wanted or (material.mentions_artifacts and not is_image)
+        if wanted is None and not may_leave and not _says(rendered, ARTIFACTS_DIR):
             return None
         kept = wanted or Artifacts()
         return Shelves(
             scratch.left,
             on_failure=kept.on_failure,
-            parcel=self._pins.parcel(attempt.claim, material.home),
+            parcel=self._pins.parcel(claim, material.home),
             takes=bool(kept.takes),
+            tell_end=partial(self._shelf.tell_end, attempt) if is_image else None,
         )
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
@@ -403,6 +430,13 @@ def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:
 
 def _is_local(action: Action) -> bool:
     return (action.type, action.runner) == ("script", "local")
+
+
+def _says(rendered: Rendered, *names: str) -> bool:
+    """Whether the action's own code names one of these variables."""
+    action = rendered.action
+    texts = (action.script, action.cmd, *action.image_words, *action.env.values())
+    return any(name in text for text in texts if text for name in names)
 
 
 def _is_open(rendered: Rendered) -> bool:

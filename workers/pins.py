@@ -18,10 +18,13 @@ class Pins:
         self._server_url = server_url
         self._pass_for = pass_for
 
-    def parcel(self, claim: Claim, home: Home | None = None) -> Pinned | None:
-        """Where the pod of this claim sends files; None without a `server_url`."""
+    def parcel(self, claim: Claim, home: Home | None = None) -> Pinned:
+        """Where the pod of this claim sends files. Raises PlatformError without a `server_url`."""
         if self._server_url is None:
-            return None
+            raise PlatformError(
+                "the pod cannot send its files: the worker's configuration needs `server_url`, an"
+                " address of the server that pods can reach"
+            )
         digest = claim.revision_digest if home is None else home.digest
         token = self._pass_for(claim.attempt_id, claim.fence, digest)
         return Pinned(f"{self._server_url}/worker/artifacts", token)

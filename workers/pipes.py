@@ -14,16 +14,17 @@ import select
 import stat
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from apps.artifacts.ledger import MOST_BYTES, Answer, Questions, Refusal, refused, words_of
 from apps.jobs.ledger import Material
-from engine.errors import AuthorError
-from engine.orders import HELPER, HelperFolder, StepOutcome
+from engine.errors import StroemError
+from engine.orders import HELPER, HelperFolder, StepOutcome, Verdict
 from runners import anchored
+from workers.artifacts import Patience, Stopped, stopped
 from workers.attempts import Attempt, fields
 from workers.door import ArtifactLedger, Ledger
-from workers.questions import Answer, Questions, Refusal
 from workers.rendering import Rendered
 from workers.trees import Scratch
 
@@ -31,17 +32,10 @@ log = logging.getLogger("stroem.worker")
 FOLDER = "helper"
 SLOTS = "1234"  # questions are answered one after the other
 PROGRAM = Path(__file__).with_name(f"{HELPER}.sh")
-MOST_BYTES = 2_000_000  # of one question
 WAITS_S = 5.0  # for whoever asked to open its answer
 _PIECE = 1 << 16
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-NOT_IN_PODS = (
-    f"The step calls `{HELPER}`, which steps in pods do not have: print STATE: and OUTPUT: lines,"
-    " and use ARTIFACTS_DIR and `artifacts: {from: [...]}`"
-)
 
 
 class _Gone(Exception):
@@ -166,10 +160,9 @@ class Helper:
 
     def _ask(self, asked: bytes) -> Answer:
         try:
-            words = _words(asked)
-            return self._questions.answer(words, self._has_ended)
+            return self._questions.answer(words_of(asked), self._has_ended)
         except Refusal as refusal:
-            return Answer(refusal.code, f"{HELPER}: {refusal}\n".encode())
+            return refused(refusal)
         except Exception as error:  # an outer edge: the step must not wait for an answer in vain
             log.exception("%s failed", HELPER, extra=fields(self._attempt.claim))
             text = f"{HELPER}: the worker failed ({type(error).__name__}); see its log\n"
@@ -222,17 +215,45 @@ class Helper:
                     raise _Gone from None
 
 
-def _words(asked: bytes) -> list[str]:
-    """The words of a question: their number, then each, with a NUL behind it."""
-    if len(asked) > MOST_BYTES:
-        raise Refusal(65, f"a question may have {MOST_BYTES:,} bytes; write large data to files")
-    try:
-        count, *words = asked.decode("utf-8").split("\0")
-    except UnicodeDecodeError:
-        raise Refusal(65, "the words must be text in UTF-8") from None
-    if not count.isascii() or not count.isdigit() or len(words) != int(count) + 1:
-        raise Refusal(64, "the question did not come whole")
-    return words[:-1]
+class PodHelper:
+    """The same for a pod: its container beside the step asks the server, and what the step has set
+    is read in the end."""
+
+    def __init__(
+        self,
+        scratch: Path,
+        attempt: Attempt,
+        questions: Questions,
+        patient: Patience,
+        artifacts: ArtifactLedger,
+        *,
+        is_needed: bool,
+    ) -> None:
+        self.folder = HelperFolder(scratch / FOLDER, is_needed)
+        self._attempt, self._questions = attempt, questions
+        self._patient, self._artifacts = patient, artifacts
+        with anchored.folder(scratch) as above:
+            inner = anchored.make_folder(FOLDER, above, 0o755)
+        try:
+            anchored.write(HELPER, PROGRAM.read_bytes(), inner, None)
+        finally:
+            os.close(inner)
+
+    def settle(self, outcome: StepOutcome) -> StepOutcome:
+        if outcome.verdict is not Verdict.SUCCEEDED:
+            return outcome
+        try:
+            noted = self._patient(lambda: self._artifacts.noted(self._attempt.claim))
+        except Stopped:
+            return stopped(self._attempt, outcome)
+        except StroemError as error:
+            return replace(outcome, verdict=Verdict.FAILED, error=str(error))
+        if noted is not None:
+            self._questions.recall(noted)
+        return self._questions.told(outcome)
+
+    def close(self) -> None:
+        """Nothing listens here."""
 
 
 class Helpers:
@@ -244,17 +265,21 @@ class Helpers:
 
     def open(
         self, attempt: Attempt, material: Material, rendered: Rendered, scratch: Scratch
-    ) -> Helper | None:
-        """None where there is none. Raises AuthorError where a step that calls it cannot have
-        it."""
+    ) -> Helper | PodHelper | None:
+        """None where there is none. Raises one of OUTAGES."""
         action, is_needed = rendered.action, rendered.calls_helper
         if action.type != "script":
             return None
+        claim, masks, emits = attempt.claim, rendered.masks, material.emits
+        questions = Questions(claim, self._ledger, self._artifacts, masks=masks, emits=emits)
         if action.runner == "pod":
-            if is_needed:
-                raise AuthorError(NOT_IN_PODS)
-            return None
-        questions = Questions(
-            attempt.claim, self._ledger, self._artifacts, masks=rendered.masks, emits=material.emits
-        )
+            self._artifacts.may_ask(claim, masks, emits=emits)
+            return PodHelper(
+                scratch.path,
+                attempt,
+                questions,
+                Patience(self._artifacts, attempt),
+                self._artifacts,
+                is_needed=is_needed,
+            )
         return Helper(scratch.path, attempt, questions, is_needed=is_needed)

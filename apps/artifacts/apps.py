@@ -15,11 +15,14 @@ class ArtifactsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from apps.artifacts import keeping
         from apps.artifacts.files import leaving, shelf
         from apps.artifacts.logs import leaving as log_leaving
         from apps.jobs import ports
         from apps.jobs.log import archive
+        from apps.workspaces.ports import on_check
 
+        on_check("keeping", keeping.doubts, about=("logs", "artifacts"))
         ports.on_files(shelf.listed)
         ports.on_removal("artifacts", leaving.on_removal)
         ports.on_removal("log lines", log_leaving.on_removal)

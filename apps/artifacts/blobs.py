@@ -8,8 +8,6 @@ travel.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import tempfile
 import uuid
 from collections.abc import Generator
@@ -17,16 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO
 
-from django.core.files.base import ContentFile, File
+from django.core.files.base import ContentFile
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.db.models import Exists, ForeignObjectRel, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.artifacts.errors import ForeignStorage, StorageAway, TooLarge, Unsteady
 from apps.artifacts.models import Blob, Installation
-from apps.artifacts.stores import PIECE_BYTES, Store, store, told
+from apps.artifacts.stores import PIECE_BYTES, Source, Store, store, told
 
 SMALL_BYTES = 1 << 18
 UNUSED_FOR = timedelta(days=1)  # rows that name a blob are written within it
@@ -53,27 +51,64 @@ def put(stream: BinaryIO, *, at_most: int | None = None) -> Stored:
             _copy(stream, copy, at_most)
             copy.seek(0)
             return put(copy)
-    start = stream.tell()
-    digest, size = _measure(stream, at_most)
-    found = _use(digest, size)
-    if found is not None:
-        _let_go()
-        return found
-    target = _verified(again=True)
-    row = Blob.objects.create(key=f"{digest[:2]}/{digest}-{uuid.uuid4().hex[:12]}")
-    _let_go()
-    stream.seek(start)
-    reader = _Hashing(stream)
+    upload = Upload(stream, at_most=at_most)
     try:
-        with told():
-            target.save(row.key, File(cast(IO[bytes], reader)))
+        return upload.go_on()
     except BaseException:
-        _give_up(row)
+        upload.give_up()
         raise
-    if (reader.digest, reader.size) != (digest, size):
-        _give_up(row)
-        raise Unsteady("the file was written to while it was stored")
-    return _finish(row, digest, size)
+
+
+class Upload:
+    """Bytes on their way into the storage. After an outage, `go_on` sends only what the storage
+    does not have yet. Whoever does not want to go on calls `give_up`."""
+
+    def __init__(self, stream: BinaryIO, *, at_most: int | None = None) -> None:
+        """`stream` can seek, and stays open."""
+        self._stream = stream
+        self._source = Source(stream)
+        self._at_most = at_most
+        self._known: tuple[str, int] | None = None  # digest and size
+        self._row: Blob | None = None
+        self._is_sent = False
+
+    def go_on(self) -> Stored:
+        """Raises as `put` does."""
+        if self._known is None:
+            self._source.go_back()
+            self._known = _measure(self._stream, self._at_most)
+        digest, size = self._known
+        found = _use(digest, size)
+        if found is not None:
+            self.give_up()
+            return found
+        target = _verified(again=True)
+        if self._row is None:
+            key = f"{digest[:2]}/{digest}-{uuid.uuid4().hex[:12]}"
+            self._row = Blob.objects.create(key=key)
+        _let_go()
+        if not self._is_sent:
+            self._source.go_back()
+            with told():
+                target.append(self._row.key, self._source)
+            if (self._source.digest, self._source.size) != self._known:
+                raise Unsteady("the file was written to while it was stored")
+            self._is_sent = True
+        stored = _finish(self._row, digest, size)
+        if stored is None:
+            self.give_up()
+            raise StorageAway("the storage was being cleared; put it again")
+        return stored
+
+    def give_up(self) -> None:
+        """Leave nothing. What cannot be removed now is cleared away later."""
+        row, self._row, self._is_sent = self._row, None, False
+        if row is not None:
+            with suppress(OSError):
+                store().abandon(row.key, self._source)
+            _give_up(row)
+        self._source.forget()
+        _let_go()
 
 
 def open_blob(blob: Blob | Stored, offset: int = 0, length: int | None = None) -> IO[bytes]:
@@ -172,7 +207,7 @@ def _verified(*, again: bool = False) -> Store:
 
 
 def _measure(stream: BinaryIO, at_most: int | None) -> tuple[str, int]:
-    reader = _Hashing(stream)
+    reader = Source(stream)
     while reader.read(PIECE_BYTES):
         if at_most is not None and reader.size > at_most:
             break
@@ -201,8 +236,9 @@ def _use(digest: str, size: int) -> Stored | None:
     return Stored(row.id, digest, size)
 
 
-def _finish(row: Blob, digest: str, size: int) -> Stored:
-    """The bytes are there. Somebody else may have stored the same in the meantime."""
+def _finish(row: Blob, digest: str, size: int) -> Stored | None:
+    """The bytes are there; None if they are being cleared away. Somebody else may have stored the
+    same in the meantime."""
     whole = {"digest": digest, "size_bytes": size, "stored_at": Now(), "used_at": Now()}
     try:
         with transaction.atomic():
@@ -214,7 +250,7 @@ def _finish(row: Blob, digest: str, size: int) -> Stored:
             return found
     finally:
         _let_go()
-    raise StorageAway("the storage was being cleared; put it again")
+    return None
 
 
 def _give_up(row: Blob) -> None:
@@ -245,7 +281,11 @@ def _leave(row: Blob) -> bool:
 
 def _delete(row: Blob) -> None:
     try:
-        _verified(again=True).delete(row.key)
+        target = _verified(again=True)
+        if row.stored_at is None:
+            target.abandon(row.key, None)
+        else:
+            target.delete(row.key)
     except FileNotFoundError:
         return
 
@@ -254,25 +294,3 @@ def _let_go() -> None:
     """Give back this thread's connection, unless a transaction of the caller needs it."""
     if not connection.in_atomic_block:
         connections.close_all()
-
-
-class _Hashing(io.RawIOBase):
-    """Reads a stream and knows the hash and the number of what was read."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._stream.read(size)
-        self._hash.update(piece)
-        self.size += len(piece)
-        return piece

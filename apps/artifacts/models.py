@@ -85,6 +85,20 @@ class Artifact(models.Model):
         return self.name
 
 
+class PodStep(models.Model):
+    """What the worker of a step in a pod and the platform's container beside it tell each other.
+    `exit_code`: of its image, once that has ended. `sealed`: what its log hides, and what it has
+    set by `stroem-step`."""
+
+    attempt_id = models.BigIntegerField(primary_key=True)
+    exit_code = models.IntegerField(null=True)
+    sealed = models.BinaryField(null=True)
+    told_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt_id}"
+
+
 class State(models.Model):
     """What a task remembers, or its workspace: the newest version. `written`: the version that
     last wrote a key, also of removed ones. `sealed`: the values, if some are secret."""

@@ -3,10 +3,11 @@ overwritten. All errors of a storage that does not answer are StorageAway."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, storages
@@ -14,12 +15,57 @@ from django.core.files.storage import FileSystemStorage, storages
 from apps.artifacts.errors import StorageAway
 
 PIECE_BYTES = 1 << 20
+SETTLE_BYTES = 64 << 20  # of a directory: what an outage costs at most
+
+
+class Source:
+    """A file on its way into the storage, read from where it is settled: everything before that is
+    there for good, and is not sent again. `ref`: what the storage calls the unfinished upload."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._start = stream.tell()
+        self.ref: Any = None
+        self.forget()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def forget(self) -> None:
+        """The storage has lost what it had."""
+        self.ref, self.size, self.settled = None, 0, 0
+        self._hash = hashlib.sha256()
+        self._settled_hash = self._hash.copy()
+
+    def settle(self) -> None:
+        """Everything that was read is in the storage."""
+        self.settled, self._settled_hash = self.size, self._hash.copy()
+
+    def go_back(self) -> None:
+        """To where it is settled."""
+        self._stream.seek(self._start + self.settled)
+        self.size, self._hash = self.settled, self._settled_hash.copy()
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        self._hash.update(piece)
+        self.size += len(piece)
+        return piece
 
 
 class Store(Protocol):
     """What we use of Django's storages, and a way to read on from an offset."""
 
     def save(self, name: str | None, content: IO[Any], max_length: int | None = None) -> str: ...
+
+    def append(self, name: str, source: Source) -> None:
+        """Store the rest of `source`, and settle on the way. May be repeated after an error."""
+        ...
+
+    def abandon(self, name: str, source: Source | None) -> None:
+        """Remove what has come of it; None: of an upload whose process is gone."""
+        ...
 
     def open_at(self, name: str, offset: int, length: int) -> IO[bytes]: ...
 
@@ -41,22 +87,44 @@ class Directory(FileSystemStorage):
     """A directory that server and workers share. What is saved has reached the disk."""
 
     def _save(self, name: str, content: File[Any]) -> str:
+        self.append(name, Source(content))  # type: ignore[arg-type]  # a file of Django's
+        return name
+
+    def append(self, name: str, source: Source) -> None:
         path = self.path(name)
         if "/" in name:  # never the storage itself, which may only be away
             with suppress(FileExistsError):
                 os.mkdir(os.path.dirname(path))
-        try:
-            with open(path, "xb") as file:
-                while piece := content.read(PIECE_BYTES):
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(path)
-            raise
+        with self._opened(path, source) as file:
+            while piece := source.read(PIECE_BYTES):
+                file.write(piece)
+                if source.size - source.settled >= SETTLE_BYTES:
+                    self._sync(file, source)
+            self._sync(file, source)
         self._settle(os.path.dirname(path))
-        return name
+
+    def _opened(self, path: str, source: Source) -> BinaryIO:
+        """The file, at the end of what is settled."""
+        if source.settled:
+            with suppress(FileNotFoundError):
+                file = open(path, "r+b")  # noqa: SIM115  (the caller closes it)
+                if file.seek(0, os.SEEK_END) >= source.settled:
+                    file.truncate(source.settled)
+                    file.seek(source.settled)
+                    return file
+                file.close()
+            source.forget()
+            source.go_back()
+        return open(path, "wb")
+
+    def _sync(self, file: BinaryIO, source: Source) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        source.settle()
+
+    def abandon(self, name: str, source: Source | None) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.path(name))
 
     def _settle(self, folder: str) -> None:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

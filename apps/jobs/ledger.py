@@ -211,6 +211,7 @@ def _material_of_step(claim: Claim) -> Material:
         emits=plan.emits,
         mentions_artifacts=plan.mentions_artifacts,
         mentions_helper=plan.mentions_helper,
+        declares_state=plan.task.state is not None,
         state=states,
         stored_connections=stored_of(claim.revision_id),
         home=home,

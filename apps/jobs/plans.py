@@ -87,7 +87,7 @@ class Node:
         """Whether its code or its templates may be about state. Quick: it is asked of every step of
         a flow before the first one runs."""
         action = self.action
-        texts = (action.script, action.cmd, *action.args, *action.env.values())
+        texts = (action.script, action.cmd, *action.image_words, *action.args, *action.env.values())
         if any("STATE" in text and _MENTIONS_STATE.search(text) for text in texts if text):
             return True
         others = (action.source, action.image, action.prompt, action.system_prompt, action.message)

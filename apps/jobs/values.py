@@ -110,6 +110,7 @@ class Material:
     emits: bool = False  # its OUTPUT: lines are events
     mentions_artifacts: bool = False  # a file of the workspace does
     mentions_helper: bool = False  # or the command `stroem-step`
+    declares_state: bool = False  # the task has a `state` key
     # what the task and its workspace remember; None: the definition does not say that it uses it
     state: tuple[Seen, Seen] | None = field(repr=False, default=None)
     stored_connections: Mapping[str, Stored] = field(default_factory=dict)  # those of the database

@@ -12,7 +12,7 @@ from engine.spec.model import Workspace as Definition
 RevisionHandler = Callable[[Workspace, Revision | None], None]
 Check = Callable[[Workspace, Definition], list[Problem]]
 _revisions: dict[str, RevisionHandler] = {}
-_checks: dict[str, Check] = {}
+_checks: dict[str, tuple[Check, tuple[str, ...]]] = {}
 
 
 def on_revision(name: str, handler: RevisionHandler) -> None:
@@ -21,9 +21,10 @@ def on_revision(name: str, handler: RevisionHandler) -> None:
     _revisions[name] = handler
 
 
-def on_check(name: str, check: Check) -> None:
-    """Register a check of a new state of the files against the rest of the installation."""
-    _checks[name] = check
+def on_check(name: str, check: Check, *, about: tuple[str, ...] = ()) -> None:
+    """Register a check of a new state of the files against the rest of the installation. `about`:
+    only if the files say something about one of these attributes of the definition."""
+    _checks[name] = (check, about)
 
 
 def came_into_force(workspace: Workspace, revision: Revision | None) -> None:
@@ -32,5 +33,6 @@ def came_into_force(workspace: Workspace, revision: Revision | None) -> None:
 
 
 def doubts(workspace: Workspace, definition: Definition) -> Iterator[Problem]:
-    for check in _checks.values():
-        yield from check(workspace, definition)
+    for check, about in _checks.values():
+        if not about or any(getattr(definition, name) is not None for name in about):
+            yield from check(workspace, definition)

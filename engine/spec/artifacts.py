@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.durations import Duration
 from engine.globs import find_objection
 from engine.spec.entry import Entry
 from engine.spec.fields import ARTIFACT_FIELDS
@@ -18,18 +19,22 @@ def read_artifacts(step: Entry) -> Artifacts | None:
         return None
     entry = Entry(node, f"{step.subject} artifacts", step.problems)
     entry.refuse_unknown(ARTIFACT_FIELDS)
+    return Artifacts(
+        paths=_read_paths(entry),
+        retain=read_retain(entry),
+        on_failure=entry.flag("on_failure"),
+        takes=tuple(dict.fromkeys(entry.texts("from"))),
+    )
+
+
+def read_retain(entry: Entry) -> Duration | None:
     retain = entry.duration("retain")
     if retain is not None and not 0 < retain.seconds <= LONGEST_S:
         entry.complain(
             "retain", f"must be longer than 0, at most 10 years, not {retain.seconds:g}s"
         )
-        retain = None
-    return Artifacts(
-        paths=_read_paths(entry),
-        retain=retain,
-        on_failure=entry.flag("on_failure"),
-        takes=tuple(dict.fromkeys(entry.texts("from"))),
-    )
+        return None
+    return retain
 
 
 def _read_paths(entry: Entry) -> tuple[str, ...]:

@@ -38,12 +38,6 @@ def _check_place(
             " never reach a worker, and have no files)"
         )
         yield error(draft.in_step(task, name, "artifacts"), "forbidden-field", message)
-    elif action.type == "pod":
-        message = (
-            f"{subject} has 'artifacts' but its action is type 'pod': an image in a pod leaves and"
-            " takes no files; use type 'script' with runner 'pod', or type 'docker'"
-        )
-        yield error(draft.in_step(task, name, "artifacts"), "forbidden-field", message)
     elif kept.paths and action.runner == "pod":
         message = (
             f"{subject} artifacts 'paths' do not work in a pod: let the script write to"

@@ -18,8 +18,6 @@ from engine.spec.problems import did_you_mean, error, shorten, warning
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5
-_FILES = "ARTIFACTS_DIR of images in pods (scripts with runner pod have one):"
-_CODE = 20_000  # letters of a script that are searched
 
 _ROOTS = frozenset({"input", "secret", "secrets", "each", "state", "global_state", "hook"})
 _SECRETS = frozenset({"secret", "secrets"})
@@ -51,19 +49,6 @@ def _shown(names: list[str]) -> str:
 
 
 def _find(draft: Draft) -> Iterator[_Found]:
-    for name, _, action in draft.actions():
-        code = "\n".join((action.script or "", action.cmd or ""))[:_CODE]
-        key = "script" if action.script else "cmd"
-        if action.type == "pod" and "ARTIFACTS_DIR" in code:
-            yield _FILES, _plain(draft, name), draft.in_action(name, key)
-    yield from _foreign(draft)
-
-
-def _plain(draft: Draft, action: str) -> str:
-    return "/".join(draft.inline[action]) if action in draft.inline else action
-
-
-def _foreign(draft: Draft) -> Iterator[_Found]:
     """Hooks with actions of other workspaces."""
     what = "hooks with actions of other workspaces, with which no job starts:"
     for hooks in (draft.workspace.hooks, *(t.hooks for t in draft.workspace.tasks.values())):
@@ -75,18 +60,12 @@ def _foreign(draft: Draft) -> Iterator[_Found]:
 
 def check_helper(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
-        if action.type in ("docker", "pod"):
-            key, where = "cmd", "images do not have"
-        elif action.type == "script" and action.runner == "pod":
-            key, where = "script", "steps in pods do not have"
-        else:
-            continue
-        if HELPER in (getattr(action, key) or ""):
+        if action.type in ("docker", "pod") and HELPER in (action.cmd or ""):
             message = (
-                f"{subject} calls '{HELPER}', which {where}; print STATE: and OUTPUT: lines, and"
-                " write files to ARTIFACTS_DIR"
+                f"{subject} calls '{HELPER}', which images do not have; print STATE: and OUTPUT:"
+                " lines, and write files to ARTIFACTS_DIR"
             )
-            yield warning(draft.in_action(name, key), "helper", message)
+            yield warning(draft.in_action(name, "cmd"), "helper", message)
 
 
 def _reads(text: str, more: Iterable[str] = ()) -> bool:

@@ -24,6 +24,7 @@ from engine.spec.fields import (
     TYPES,
     FieldRow,
 )
+from engine.spec.keeping import KEPT
 from engine.spec.model import OnConflict
 from engine.spec.schema_pieces import (
     ANYTHING,
@@ -221,6 +222,7 @@ _SHARED_LIMITS = closed(
         "daily": optional(closed({"tokens": whole(1), "cost": NUMBER})),
     }
 )
+_KEEPING = closed({"retain": DURATION, "workspace_mb": whole(1)})
 _TASK: Mapping[str, Schema] = {
     "name": TEXT,
     "description": TEXT,
@@ -417,7 +419,13 @@ _SECTIONS: Mapping[str, Schema] = {
     ),
     "libraries": by_name(closed(dict.fromkeys(LIBRARY_FIELDS, TEXT))),
     "settings": optional(
-        closed({"unsafe_templates": {"enum": ["warn", "refuse"]}, "limits": _SHARED_LIMITS})
+        closed(
+            {
+                "unsafe_templates": {"enum": ["warn", "refuse"]},
+                "limits": _SHARED_LIMITS,
+                **dict.fromkeys(KEPT, optional(_KEEPING)),
+            }
+        )
     ),
 }
 

@@ -20,7 +20,10 @@ TOP: Mapping[str, str] = {
     "exports": "what other workspaces may use",
     "libraries": "by name: libraries whose actions, tasks and connection types it uses",
     "access": "by pattern of folders and tasks: restricts rights to some people",
-    "settings": "unsafe_templates: warn or refuse; limits: of all agents of a job, and of a day",
+    "settings": (
+        "unsafe_templates: warn or refuse; limits: of all agents of a job, and of a day; "
+        "logs, artifacts: how long (retain) and how much (workspace_mb) of them is kept"
+    ),
 }
 ACTION: Mapping[str, str] = {
     "type": "one of the six",

@@ -177,6 +177,11 @@ class Action:
     ask_timeout: Duration | None = None  # for people; without it they may take any time
     place: Place = Place()
 
+    @property
+    def image_words(self) -> tuple[str, ...]:
+        """What an image is started with, in place of its own."""
+        return (*(self.entrypoint or ()), *(self.command or ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
@@ -379,6 +384,15 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long and how much of something a workspace keeps; None leaves it to the operator."""
+
+    retain: Duration | None = None
+    workspace_mb: int | None = None
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """The contents of a workspace folder."""
 
@@ -396,6 +410,8 @@ class Workspace:
     # `settings:` e.g. {"unsafe_templates": "refuse"}
     settings: Mapping[str, Any] = field(default_factory=dict)
     limits: TaskLimits | None = None  # of the agents of all of its tasks
+    logs: Keeping | None = None  # `settings.logs`
+    artifacts: Keeping | None = None  # `settings.artifacts`
     mentions_state: bool = False  # a file of it uses directories of state
     mentions_artifacts: bool = False  # or the one of artifacts
     mentions_helper: bool = False  # or the command `stroem-step`

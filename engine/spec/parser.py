@@ -39,7 +39,8 @@ from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
 from engine.spec.exports import read_exported_action, read_job_ends
 from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
-from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
+from engine.spec.keeping import KEPT, read_keeping
+from engine.spec.model import Action, Exports, Hook, Hooks, Keeping, Loaded, Place, Task, Workspace
 from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
 from engine.spec.schedulers import read_scheduler
 from engine.spec.settling import settle
@@ -55,7 +56,7 @@ Thing = TypeVar("Thing")
 ROOT = ".workflows"
 _DEEPEST = 10
 _SUFFIXES = (".yaml", ".yml")
-_SETTINGS = ("unsafe_templates", "limits")
+_SETTINGS = ("unsafe_templates", "limits", *KEPT)
 _SINGULAR = {
     "secrets": "Secret",
     "connection_types": "Connection type",
@@ -351,6 +352,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         types[name], checks[name] = read_connection_type(entry), read_check(entry)
     connections = {name: read_connection(entry, types) for name, _, entry in entries("connections")}
     servers = {name: read_mcp_server(entry, place) for name, place, entry in entries("mcp_servers")}
+    kept = _read_kept(merged.sections["settings"], problems)
     return Workspace(
         actions={**_known(actions), **flows.actions},
         tasks=flows.tasks,
@@ -366,6 +368,8 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         },
         settings=_read_settings(merged.sections["settings"], problems),
         limits=_read_limits(merged.sections["settings"].get("limits"), problems),
+        logs=kept.get("logs"),
+        artifacts=kept.get("artifacts"),
         exports=Exports(
             {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")},
             {
@@ -434,6 +438,10 @@ def _read_limits(named: Named | None, problems: Problems) -> TaskLimits | None:
     return read_shared_limits(Entry(named.node, "Setting 'limits'", problems))
 
 
+def _read_kept(section: Mapping[str, Named], problems: Problems) -> dict[str, Keeping | None]:
+    return {name: read_keeping(name, section[name], problems) for name in KEPT if name in section}
+
+
 def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, named in section.items():
@@ -441,7 +449,7 @@ def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str
         if name not in _SETTINGS:
             message = f"unknown setting '{shorten(name)}'{did_you_mean(name, _SETTINGS)}"
             problems.error(named.place, "unknown-key", message)
-        elif name == "limits":
+        elif name in ("limits", *KEPT):
             continue
         elif value not in ("warn", "refuse"):
             message = (

@@ -189,6 +189,7 @@ class _Attempt:
                 self._workspaces.put_files(
                     container, {f"{FILES}/{name}": text for name, text in files.items()}
                 )
+            self._put_state(container)
             return
         files |= build_script_files(work, image_id)
         sources = Sources(
@@ -214,14 +215,17 @@ class _Attempt:
         texts |= {} if sources.startup_bind else self._workspaces.read_startup()
         if texts:
             self._workspaces.put_files(container, texts)
-        if self._order.state is not None:
-            self._workspaces.put_state(container, self._order.state, self._order.scratch_dir)
+        self._put_state(container)
 
     def _open(self, image: str, sources: Sources) -> str:
         request = build_request(self._order, self._config, image, sources)
         self._was_created = True
         self._container = self._create_once(request)
         return self._container
+
+    def _put_state(self, container: str) -> None:
+        if self._order.state is not None:
+            self._workspaces.put_state(container, self._order.state, self._order.scratch_dir)
 
     def _put_shelves(self, container: str, sources: Sources) -> None:
         shelves = self._order.shelves

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any, TypeVar
 
 from engine.errors import AuthorError, PlatformError
-from engine.orders import ScriptWork, StepOrder, StepOutcome, Verdict
+from engine.orders import ImageWork, ScriptWork, StepOrder, StepOutcome, Verdict
 from runners.containers.remote import EndSignal
 from runners.containers.script import check_source
 from runners.lines import LineFeed
@@ -21,7 +21,7 @@ from runners.pod.config import PodConfig
 from runners.pod.ending import Ending
 from runners.pod.logs import LogFollower, LogSource
 from runners.pod.manifest import PodPlan, build_plan
-from runners.pod.parcels import SEND_S
+from runners.pod.parcels import SEND_S, STATE_LINES
 from runners.pod.policy import FILES_CONTAINER, STEP_CONTAINER
 from runners.pod.sharedlog import SharedLog
 from runners.pod.states import LeftLines, build_mark
@@ -33,6 +33,7 @@ from runners.pod.status import (
     look,
     read_end,
     read_times,
+    see_helper,
 )
 from runners.pod.waiting import Waiting
 from runners.pod.watching import NUDGE, PodWatch
@@ -44,6 +45,7 @@ T = TypeVar("T")
 LOG_PATIENCE_S, SHORT_PATIENCE_S = 30.0, 1.0
 REMOVAL_PATIENCE_S = 8.0  # patience for the deletion of a pod before it is forced
 FILES_PATIENCE_S = SEND_S + 120.0  # for what the step has left to be sent
+_ABOUT_STATE = "Error: "  # how the container that sends begins what it says about state
 QUOTA_S = 2.0  # the first pause while a quota is used up
 _CURE_LIMITS = "; set `resources` in the action, or the operator defaults in `kubernetes.manifest`"
 
@@ -53,6 +55,8 @@ def with_trouble(outcome: StepOutcome, trouble: str | None) -> StepOutcome:
     if trouble is None:
         return outcome
     text = f"The artifacts could not be stored: {trouble}"
+    if trouble.startswith(_ABOUT_STATE):
+        text = f"The state could not be kept: {trouble.removeprefix(_ABOUT_STATE)}"
     if outcome.verdict is Verdict.SUCCEEDED:
         return StepOutcome(Verdict.FAILED, outcome.exit_code, text)
     return replace(outcome, error=f"{outcome.error or ''}\n{text}".strip())
@@ -83,8 +87,10 @@ class PodAttempt:
         self._was_created = False
         self._followers: dict[str, tuple[LogFollower, LineFeed]] = {}
         self._is_to_be_kept = False
-        folders = order.state
-        self._left = LeftLines(folders, order.scratch_dir) if folders is not None else None
+        folders, self._is_image = order.state, isinstance(order.work, ImageWork)
+        self._left = None
+        if folders is not None:
+            self._left = LeftLines(folders, order.scratch_dir, are_counted=self._is_image)
 
     def run(self) -> StepOutcome:
         if isinstance(self._order.work, ScriptWork):
@@ -251,6 +257,10 @@ class PodAttempt:
         while True:
             sight = look(pod)
             self._follow_logs(pod)
+            if sight.stage == "running" and self._order.helper is not None:
+                sight = see_helper(pod, sight)
+                if sight.stage == "broken":
+                    self._end(watch)
             if sight.stage in ("ended", "lost", "broken") or self._has_to_end():
                 return sight
             patience = waiting.look(sight) if sight.stage == "waiting" else None
@@ -275,12 +285,16 @@ class PodAttempt:
         is_wanted = sight.exit_code == 0 or (shelves is not None and shelves.on_failure)
         if shelves is None or shelves.parcel is None or sight.stage != "ended" or not is_wanted:
             return None
+        if shelves.tell_end is not None and sight.exit_code is not None:
+            shelves.tell_end(sight.exit_code)
         deadline = time.monotonic() + FILES_PATIENCE_S
         pod = patiently(lambda: self._cluster.get_pod(name), self._outage)
         while pod is not None and not self._has_to_end():
             self._follow_logs(pod)
             if (ended := read_end(pod, FILES_CONTAINER)) is not None:
                 told = str(ended.get("message") or "").strip()
+                if self._left is not None and told.startswith(STATE_LINES):
+                    self._left.expected = int(told.removeprefix(STATE_LINES))
                 return None if ended.get("exitCode") == 0 else told or "their container has failed"
             try:
                 news = watch.news.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -300,7 +314,8 @@ class PodAttempt:
             feed = self._feed
             if name != STEP_CONTAINER:
                 feed = LineFeed(self._log.label(name), self._order.limits, self._order.secrets)
-            has_record = name == STEP_CONTAINER and isinstance(self._order.work, ScriptWork)
+            has_record = name == STEP_CONTAINER and not self._is_image
+            brings_state = name == (FILES_CONTAINER if self._is_image else STEP_CONTAINER)
             follower = LogFollower(
                 self._cluster,
                 self._config,
@@ -309,12 +324,12 @@ class PodAttempt:
                     name,
                     self._plan.end_mark if has_record else None,
                     *read_times(pod, name),
-                    aside_mark=build_mark(self._order.attempt) if has_record else None,
+                    aside_mark=build_mark(self._order.attempt) if brings_state else None,
                 ),
                 feed,
                 self._order.limits,
                 self._order.scratch_dir,
-                *([self._left.take] if self._left is not None and has_record else []),
+                *([self._left.take] if self._left is not None and brings_state else []),
             )
             self._followers[name] = (follower, feed)
             follower.start()

@@ -11,9 +11,10 @@ from typing import Any
 
 from engine.errors import AuthorError
 from engine.manifest import drop_nulls, merge
-from engine.orders import INPUT_FILE, INPUTS_FILE, ImageWork, ScriptWork, StepOrder
+from engine.orders import HELPER, INPUT_FILE, INPUTS_FILE, ImageWork, ScriptWork, StepOrder
 from runners.containers.script import (
     FILES,
+    HELPER_FOLDER,
     INPUT,
     STARTUP,
     WORKSPACE,
@@ -38,18 +39,23 @@ from runners.pod.policy import (
     keep_protections,
 )
 from runners.pod.record import NOTHING_LEFT, build_end_mark, build_program
-from runners.pod.states import build_leaving, build_unpacking, build_volumes, read_state
+from runners.pod.states import (
+    build_leaving,
+    build_unpacking,
+    build_volumes,
+    find_mounts,
+    read_state,
+)
 from runners.pod.status import KEEP_ANNOTATION
 from runners.pod.wishes import find_step, grant_wishes
 
 _CHUNK_BYTES = 100_000  # Linux limits an environment variable to 128 KiB
 _TOKEN = parcels.TOKEN
 _URL = "STROEM_WORKSPACE_URL"
+_TEMPORARY = "/tmp"  # noqa: S108 - of a container, which nobody shares
 _INPUT_VOLUME = "stroem-input"
 
-_DOWNLOAD = rf"""set -eu
-umask 022
-printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${_TOKEN}" "${_URL}" |
+_DOWNLOAD = rf"""printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${_TOKEN}" "${_URL}" |
     curl --silent --show-error --fail --retry 5 --retry-connrefused --retry-delay 1 --max-time 900 \
         --output /tmp/workspace.tar.gz --config -
 tar -xzf /tmp/workspace.tar.gz -C {WORKSPACE}
@@ -172,19 +178,16 @@ def _build_pod(
     }
     if config.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
+    volumes = [*parcels.volumes(order), *build_volumes(order)[0]]
     if isinstance(order.work, ScriptWork):
-        spec["volumes"] = [
-            *_build_volumes(config),
-            *parcels.volumes(order.shelves),
-            *build_volumes(order)[0],
-        ]
-        if order.pinned is not None:
-            spec["initContainers"] = [_build_init(order, config)]
-            hidden[INIT_CONTAINER] = {_TOKEN: order.pinned.token, _URL: order.pinned.url}
-        if order.shelves is not None and (own := parcels.variables(order.shelves)):
-            hidden.setdefault(INIT_CONTAINER, {})[parcels.URL] = own[parcels.URL]
-            hidden[FILES_CONTAINER] = own
-            spec["containers"].append(parcels.build_sender(order.shelves, own, config))
+        volumes = [*_build_volumes(config), *volumes]
+    if volumes:
+        spec["volumes"] = volumes
+    if (init := _build_init(order, config, hidden.setdefault(INIT_CONTAINER, {}))) is not None:
+        spec["initContainers"] = [init]
+    if order.shelves is not None and (own := parcels.variables(order.shelves)):
+        hidden[FILES_CONTAINER] = own
+        spec["containers"].append(parcels.build_sender(order, order.shelves, config))
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -209,18 +212,28 @@ def _build_volumes(config: PodConfig) -> list[dict[str, Any]]:
     return volumes
 
 
-def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
-    assert isinstance(order.work, ScriptWork)
-    mode = "a+rwX" if order.work.workspace_mode == "copy" else "a+rX"
-    text = f"{_DOWNLOAD}chmod -R {mode} {WORKSPACE} 2>/dev/null || true\n"
-    mounts = [{"name": "workspace", "mountPath": WORKSPACE}]
-    if order.work.source is not None and order.work.language == "shell":
-        file = shlex.quote(f"{WORKSPACE}/{order.work.source}")
-        text += f"_s_file={file}\n{_PLAIN_LINE_ENDS.replace('{files}', FILES)}"
-        mounts.append({"name": "stroem-files", "mountPath": FILES})
+def _build_init(order: StepOrder, config: PodConfig, env: dict[str, str]) -> dict[str, Any] | None:
+    """The container that brings what the step needs, with its variables in `env`; None if it needs
+    nothing."""
+    text, mounts = "", list[dict[str, Any]]()
+    if isinstance(order.work, ScriptWork) and order.pinned is not None:
+        env |= {_TOKEN: order.pinned.token, _URL: order.pinned.url}
+        text, mounts = _bring_workspace(order.work)
     if order.shelves is not None and order.shelves.takes:
+        env |= parcels.variables(order.shelves)
         text += parcels.FETCH
         mounts.append(parcels.mount_for_fetching())
+    if order.helper is not None:
+        program = (order.helper.path / HELPER).read_text(encoding="utf-8")
+        text += f"{_add_files({HELPER: program}, env, HELPER_FOLDER)}\n{parcels.build_pipes()}"
+        mounts.append(parcels.mount_for_pipes())
+    if isinstance(order.work, ImageWork) and (files := read_state(order)):
+        text += f"{_add_files(files, env, _TEMPORARY)}\numask 022\n"
+        text += build_unpacking(files, _TEMPORARY)
+        mounts += find_mounts(order, are_out=False)
+    if not text:
+        return None
+    text = f"set -eu\numask 022\n{text}"
     return {
         "name": INIT_CONTAINER,
         "image": config.init_image,
@@ -229,6 +242,17 @@ def _build_init(order: StepOrder, config: PodConfig) -> dict[str, Any]:
         "resources": {"requests": dict(parcels.REQUESTS), "limits": dict(parcels.LIMITS)},
         "volumeMounts": mounts,
     }
+
+
+def _bring_workspace(work: ScriptWork) -> tuple[str, list[dict[str, Any]]]:
+    mode = "a+rwX" if work.workspace_mode == "copy" else "a+rX"
+    text = f"{_DOWNLOAD}chmod -R {mode} {WORKSPACE} 2>/dev/null || true\n"
+    mounts: list[dict[str, Any]] = [{"name": "workspace", "mountPath": WORKSPACE}]
+    if work.source is not None and work.language == "shell":
+        file = shlex.quote(f"{WORKSPACE}/{work.source}")
+        text += f"_s_file={file}\n{_PLAIN_LINE_ENDS.replace('{files}', FILES)}"
+        mounts.append({"name": "stroem-files", "mountPath": FILES})
+    return text, mounts
 
 
 def _build_step(
@@ -248,11 +272,13 @@ def _build_step(
         ]
         container["volumeMounts"] = [
             *_build_mounts(work, config),
-            *parcels.mounts(order.shelves),
+            *parcels.mounts(order),
             *build_volumes(order)[1],
         ]
     else:
         container["image"] = work.image
+        if mounts := [*parcels.mounts(order), *build_volumes(order)[1]]:
+            container["volumeMounts"] = mounts
         container |= _build_command(work)
         if order.workdir:
             container["workingDir"] = order.workdir
@@ -297,7 +323,7 @@ def _build_command(work: ImageWork) -> dict[str, Any]:
     return command
 
 
-def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
+def _add_files(files: Mapping[str, str], env: dict[str, str], folder: str = FILES) -> str:
     """Put the texts of `files` into `env`, in pieces; returns the program that writes them."""
     lines, names = ["umask 077"], []
     for number, (name, text) in enumerate(files.items()):
@@ -307,7 +333,7 @@ def _add_files(files: Mapping[str, str], env: dict[str, str]) -> str:
             env[variable] = piece
             names.append(variable)
             pieces.append(f'"${variable}"')
-        lines.append(f"printf %s {''.join(pieces) or repr('')} >{FILES}/{name} || exit 127")
+        lines.append(f"printf %s {''.join(pieces) or repr('')} >{folder}/{name} || exit 127")
     lines.append(f"unset {' '.join(names)}")
     return "\n".join(lines)
 

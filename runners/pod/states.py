@@ -1,7 +1,8 @@
 """State in and out of a pod: small, by the ways that everything else takes.
 
 What a task remembers goes in with the script's files, in the environment. What a step leaves comes
-out as the last lines of its log, which the record proves to be complete.
+out as the last lines of its log, which the record proves to be complete. Around an image, which
+runs as it is, two containers of the platform do the same.
 """
 
 from __future__ import annotations
@@ -51,10 +52,16 @@ def build_volumes(order: StepOrder) -> tuple[list[dict[str, object]], list[dict[
     return volumes, [{"name": name, "mountPath": path} for name, path in paths.items()]
 
 
-def build_unpacking(files: dict[str, str]) -> str:
-    """The part of the program that fills the directories."""
+def find_mounts(order: StepOrder, *, are_out: bool) -> list[dict[str, object]]:
+    """Those of the directories that a step reads, or of those that it writes to."""
+    wanted = {path for name, path in STATE_VARIABLES.items() if (name in OUT) == are_out}
+    return [mount for mount in build_volumes(order)[1] if mount["mountPath"] in wanted]
+
+
+def build_unpacking(files: dict[str, str], folder: str = FILES) -> str:
+    """The part of the program that fills the directories from files in `folder`."""
     return "".join(
-        f"base64 -d <{FILES}/{name} | tar -xzf - -C {STATE_VARIABLES[name.removeprefix('state-')]}"
+        f"base64 -d <{folder}/{name} | tar -xzf - -C {STATE_VARIABLES[name.removeprefix('state-')]}"
         " || exit 127\n"
         for name in files
     )
@@ -65,9 +72,9 @@ def build_mark(attempt: str) -> str:
     return f"stroem: state of {attempt} "
 
 
-def build_leaving(attempt: str) -> str:
+def build_leaving(attempt: str, folder: str = FILES) -> str:
     """A shell function that writes what the step leaves to the log. What cannot be passed on lets
-    the step fail."""
+    the step fail. `folder`: where it may write."""
     return f"""
 _s_leave() {{
     for _s_left in {" ".join(_FOLDERS.values())}; do
@@ -80,15 +87,15 @@ _s_leave() {{
                 return
             }}
         done
-        tar -czf {FILES}/left.tar.gz -C "/$_s_left" . || {{ _s_code=1; return; }}
-        _s_size=$(wc -c <{FILES}/left.tar.gz)
+        tar -czf {folder}/left.tar.gz -C "/$_s_left" . || {{ _s_code=1; return; }}
+        _s_size=$(wc -c <{folder}/left.tar.gz)
         if [ "$_s_size" -gt {MOST_OUT} ]; then
             printf 'Error: /%s holds %d bytes, packed; a pod passes on at most {MOST_OUT}: %s\\n' \\
                 "$_s_left" "$_s_size" '{_ELSEWHERE.replace("`", "")}'
             _s_code=1
             return
         fi
-        {{ base64 <{FILES}/left.tar.gz | tr -d '\\n'; echo; }} | fold -w {_LINE} |
+        {{ base64 <{folder}/left.tar.gz | tr -d '\\n'; echo; }} | fold -w {_LINE} |
             sed "s/^/{build_mark(attempt)}$_s_left /"
     done
 }}
@@ -98,7 +105,11 @@ _s_leave() {{
 class LeftLines:
     """Takes the lines of what a step leaves, as they come."""
 
-    def __init__(self, folders: StateFolders, scratch: Path) -> None:
+    def __init__(self, folders: StateFolders, scratch: Path, *, are_counted: bool = False) -> None:
+        """`are_counted`: nothing proves that the log is complete but `expected`, their number."""
+        self.expected: int | None = None
+        self._count = 0
+        self._are_counted = are_counted
         self._folders = folders
         self._scratch = scratch
         self._packed: dict[str, IO[bytes]] = {}
@@ -110,6 +121,7 @@ class LeftLines:
         folder, _, text = line.decode("ascii", "replace").partition(" ")
         variable = next((name for name, path in _FOLDERS.items() if path == folder), None)
         self._size += len(line)
+        self._count += 1
         if variable is None or self._size > 4 * MOST_OUT:  # only a script can print this
             self._is_broken = True
             return
@@ -122,7 +134,8 @@ class LeftLines:
 
     def unpack(self) -> None:
         """Write it to the directories of this host. Raises AuthorError."""
-        if self._is_broken:
+        is_whole = not self._are_counted or self._count == self.expected
+        if self._is_broken or not is_whole:
             raise AuthorError("what the step left in its state could not be read from its log")
         for variable, packed in self._packed.items():
             packed.seek(0)

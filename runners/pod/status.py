@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from runners.pod.policy import INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
+from engine.orders import HELPER
+from runners.pod.policy import FILES_CONTAINER, INIT_CONTAINER, OUR_LABELS, STEP_CONTAINER
 from runners.pod.record import without_record
 
 Stage = Literal["waiting", "running", "ended", "lost", "broken"]
@@ -64,7 +65,7 @@ def look(pod: Mapping[str, Any]) -> Sight:
         return Sight("lost", "the pod was deleted while the step ran", _read_end(ended).exit_code)
     if _read_state(step, "running") is not None:
         return Sight("running")
-    return _look_before_start(status, step)
+    return _look_before_start(status, step, _find_fetched(pod))
 
 
 def has_running_container(pod: Mapping[str, Any]) -> bool:
@@ -94,6 +95,15 @@ def read_end(pod: Mapping[str, Any], container: str) -> Mapping[str, Any] | None
     return _read_state(
         _find((pod.get("status") or {}).get("containerStatuses"), container), "terminated"
     )
+
+
+def see_helper(pod: Mapping[str, Any], sight: Sight) -> Sight:
+    """A step waits in vain for a container that was killed; what ends in order says why, or with
+    0."""
+    ended = read_end(pod, FILES_CONTAINER)
+    if ended is None or not ended.get("exitCode") or ended.get("message"):
+        return sight
+    return Sight("broken", f"the container that answers `{HELPER}` has died: {_join(ended)}")
 
 
 def _read_time(text: object) -> float | None:
@@ -132,7 +142,14 @@ def _read_end(ended: Mapping[str, Any]) -> Sight:
     )
 
 
-def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any]) -> Sight:
+def _find_fetched(pod: Mapping[str, Any]) -> str:
+    """What our init container fetches: an image has no workspace."""
+    volumes = (pod.get("spec") or {}).get("volumes") or []
+    is_taken_only = volumes and all(volume.get("name") != "workspace" for volume in volumes)
+    return "the artifacts or the state that it takes" if is_taken_only else "the workspace"
+
+
+def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any], fetched: str) -> Sight:
     init = _find(status.get("initContainerStatuses"), INIT_CONTAINER)
     for entry in (step, *_list_entries(status)):
         waiting = _read_state(entry, "waiting") or {}
@@ -144,7 +161,9 @@ def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any]) -> Si
         ended = _read_state(entry, "terminated") or {}
         if ended.get("exitCode"):
             return Sight(
-                "broken", _describe_init(entry is init, entry, ended), int(ended["exitCode"])
+                "broken",
+                _describe_init(entry, ended, fetched if entry is init else ""),
+                int(ended["exitCode"]),
             )
     if status.get("phase") == "Failed":
         reason = str(status.get("reason") or "the pod failed")
@@ -152,9 +171,9 @@ def _look_before_start(status: Mapping[str, Any], step: Mapping[str, Any]) -> Si
     return Sight("waiting", _describe_scheduling(status))
 
 
-def _describe_init(is_ours: bool, entry: Mapping[str, Any], ended: Mapping[str, Any]) -> str:
-    if is_ours:
-        return f"the workspace could not be downloaded (exit code {ended['exitCode']})"
+def _describe_init(entry: Mapping[str, Any], ended: Mapping[str, Any], fetched: str) -> str:
+    if fetched:
+        return f"{fetched} could not be downloaded (exit code {ended['exitCode']})"
     return f"init container {entry['name']} failed (exit code {ended['exitCode']})"
 
 

@@ -173,13 +173,32 @@ memory:
   resources: {memory: 32Mi}
   cmd: "head -c 300m /dev/zero | tail"
 """
+FILES = """
+      pack:
+        {type: pod, image: IMAGE, cmd: "echo left > $ARTIFACTS_DIR/a; echo 7 > $STATE_OUT_DIR/b"}
+      unpack:
+        type: pod
+        image: IMAGE
+        cmd: "cat $ARTIFACTS_IN/pack/a $STATE_DIR/b"
+        depends_on: [pack]
+        artifacts: {from: [pack]}
+      ask:
+        type: script
+        runner: pod
+        script: |
+          stroem-step state set seen "$(stroem-step state get seen --default 0)1"
+          stroem-step artifact get pack a copy && cat copy
+          stroem-step output set kept "$(stroem-step state get seen)"
+        workdir: /tmp
+        depends_on: [unpack]
+"""
 
 
 def test_the_documented_examples_run_with_files_from_the_server(
     site: Site, cluster: FakeCluster, tmp_path: Path
 ) -> None:
     files = {
-        "workflow.yaml": flow(EXAMPLES.replace("IMAGE", site.image)),
+        "workflow.yaml": (flow(EXAMPLES) + FILES.lstrip("\n")).replace("IMAGE", site.image),
         "test_gpu.py": "print('OUTPUT: {\"gpus\": 0}')\n",
         "count.sh": 'touch new && ls | wc -l; echo "[$1]"\n',
     }
@@ -187,6 +206,7 @@ def test_the_documented_examples_run_with_files_from_the_server(
     begun = start(found)
     (Path(found.location) / "later.txt").write_text("of a revision that the job has not pinned")
     refresh(found)
+    site.house.scheduler()  # it prepares the storage
     site.worker()
     job = end_of(begun, within_s=120)
     done = steps(job)
@@ -199,6 +219,8 @@ def test_the_documented_examples_run_with_files_from_the_server(
     assert "Read-only file system" in bad["look"] and "workspace: copy" in texts(job, "look")[-1]
     assert texts(job, "writable") == ["4", "[a b]"]
     assert texts(job, "train-model")[:2] == ["trained 10", '{"epochs": 10}']
+    assert texts(job, "unpack") == ["left", "7"]
+    assert texts(job, "ask", "stdout")[:1] == ["left"] and done["ask"].output == {"kept": "01"}
     assert texts(job, "deploy") == ["deploy --env production"]
     assert texts(job, "test-with-db", "stdout")[-1] == "tested"
     assert bad["greedy"] == "Pod manifest override rejected: spec.hostNetwork is not allowed"

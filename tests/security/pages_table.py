@@ -143,6 +143,8 @@ TABLE: dict[tuple[str, str], Who] = {
     ("get", "approvals/link/<str:token>"): OWN,
     ("get", "worker/workspace/<str:workspace>.tar.gz"): OWN,
     ("post", "worker/artifacts"): OWN,
+    ("post", "worker/artifacts/ask"): OWN,
+    ("get", "worker/artifacts/end"): OWN,
     ("get", ".well-known/oauth-protected-resource"): OWN,
     ("get", ".well-known/oauth-protected-resource/mcp"): OWN,
     ("get", ".well-known/oauth-authorization-server"): OWN,

@@ -35,6 +35,8 @@ class Storage:
         self.before_put: Callable[[], None] = lambda: None
         self.data: dict[int, bytes] = {}
         self.left: list[Left] = []
+        self.ends: list[int] = []
+        self.given_up = 0
         self.is_ours = True
         self.known = Limits(1 << 20, 1 << 22, None, 100, 600.0)
 
@@ -44,18 +46,19 @@ class Storage:
     def refuse_beyond(self, claim: Any, sizes: Sequence[int]) -> None:
         pass
 
-    def put(self, stream: BinaryIO) -> Stored:
-        self.before_put()
-        if self.troubles:
-            raise self.troubles.pop(0)
-        self.data[len(self.data)] = stream.read()
-        return Stored(len(self.data) - 1, "", len(self.data[len(self.data) - 1]))
+    def begin(self, stream: BinaryIO) -> Any:
+        return Upload(self, stream)
 
     def leave(
         self, claim: Any, files: Sequence[Left], retain_s: float | None, *, has_failed: bool = False
     ) -> bool:
         self.left = list(files) if self.is_ours else []
         return self.is_ours
+
+    def tell_end(self, claim: Any, exit_code: int) -> None:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.ends.append(exit_code)
 
     def taken(self, claim: Any, steps: Sequence[str]) -> list[Taken]:
         return []
@@ -69,6 +72,24 @@ class Storage:
     @property
     def files(self) -> dict[str, bytes]:
         return {one.name: self.data[one.blob_id] for one in self.left}
+
+
+class Upload:
+    """Of a file, by a storage in memory."""
+
+    def __init__(self, storage: Storage, stream: BinaryIO) -> None:
+        self.storage, self.stream = storage, stream
+
+    def go_on(self) -> Stored:
+        found = self.storage
+        found.before_put()
+        if found.troubles:
+            raise found.troubles.pop(0)
+        found.data[len(found.data)] = self.stream.read()
+        return Stored(len(found.data) - 1, "", len(found.data[len(found.data) - 1]))
+
+    def give_up(self) -> None:
+        self.storage.given_up += 1
 
 
 class Bench:
@@ -122,6 +143,19 @@ def test_a_storage_that_stays_away_fails_the_step_with_one_sentence(bench: Bench
     assert outcome.error == "The artifacts could not be stored: the disk is gone"
     failed = bench.keep(FAILED, on_failure=True)
     assert failed.exit_code == 3 and failed.error == f"Exit code: 3\n{outcome.error}"
+    assert bench.ledger.given_up == 2
+
+
+def test_the_end_of_an_image_is_told_until_it_is_known_or_the_attempt_has_to_end(
+    bench: Bench,
+) -> None:
+    bench.ledger.troubles = [OperationalError("no database")] * 3
+    Shelf(bench.ledger).tell_end(bench.attempt, 3)
+    assert bench.ledger.ends == [3]
+    bench.ledger.troubles = [OperationalError("no database")] * 3
+    bench.attempt.stop.set("cancel")
+    Shelf(bench.ledger).tell_end(bench.attempt, 0)
+    assert bench.ledger.ends == [3]
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from engine.orders import (
     StepOutcome,
     Verdict,
 )
-from engine.spec.model import Action, InputField, Step
+from engine.spec.model import Action, Artifacts, InputField, Step
+from engine.state import Seen
 from tests.workers.fakes import DIGEST, FakeLedger, FakeRunner, claim, material
+from tests.workers.test_artifacts import Storage
 from workers.artifacts import Shelf
 from workers.attempts import Attempt
+from workers.states import States
 
 
 @pytest.fixture
@@ -500,6 +503,66 @@ def test_a_pod_sends_files_where_its_script_or_a_file_of_the_workspace_may_leave
     shelves = runner.orders[0].shelves
     assert (shelves is not None) == sends
     assert not sends or shelves.parcel.url == "http://stroem:8080/worker/artifacts"
+
+
+@pytest.mark.parametrize(
+    ("action", "wanted", "sends"),
+    [
+        ({}, None, False),
+        ({}, Artifacts(on_failure=True), True),
+        ({"cmd": "touch $ARTIFACTS_DIR/x"}, None, True),
+        ({"command": ("--out", "$(ARTIFACTS_DIR)")}, None, True),
+    ],
+)
+def test_the_pod_of_an_image_sends_files_where_its_step_says_so(bench, action, wanted, sends):
+    ledger, runner = FakeLedger(), FakeRunner()
+    step = Step(action="build", artifacts=wanted)
+    image = Action(type="pod", image="x", **action)
+    ledger.material_of = lambda _: material(image, step, mentions_artifacts=True)
+    parts = bench(ledger, runner, server_url="http://stroem:8080")
+    parts.execution._shelf = Shelf(None)
+    parts.execution.perform(Attempt(claim(7), 0.0))
+    shelves = runner.orders[0].shelves
+    assert (shelves is not None) == sends
+    assert not sends or (shelves.tell_end is not None and shelves.on_failure == bool(wanted))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cmd", "declares", "has_folders"),
+    [
+        ("pod", "true", False, False),
+        ("pod", "true", True, True),
+        ("pod", "cat $GLOBAL_STATE_DIR/x", False, True),
+        ("docker", "true", False, True),
+    ],
+)
+def test_images_see_the_state(bench, kind, cmd, declares, has_folders):
+    ledger, runner = FakeLedger(), FakeRunner()
+    image = Action(type=kind, image="x", cmd=cmd)
+    seen = (Seen(1, {"n": 1}), Seen())
+    ledger.material_of = lambda _: material(image, state=seen, declares_state=declares)
+    parts = bench(ledger, runner, server_url="http://stroem:8080")
+    parts.execution._shelf = Shelf(Storage())
+    parts.execution._states = States(None)  # no file travels: no ledger is asked
+    performed = parts.execution.perform(Attempt(claim(7), 0.0))
+    order = runner.orders[0]
+    assert (order.state is not None) == has_folders
+    if has_folders:
+        assert (order.state.task[0] / "state.json").read_text() == '{"n": 1}\n'
+        assert order.shelves is not None
+    assert performed.ended.report.outcome.verdict is Verdict.SUCCEEDED
+
+
+def test_the_pod_of_an_image_that_cannot_send_fails_with_the_settings_name(perform, bench):
+    ledger, runner = FakeLedger(), FakeRunner()
+    step = Step(action="build", artifacts=Artifacts())
+    ledger.material_of = lambda _: material(Action(type="pod", image="x"), step)
+    parts = bench(ledger, runner)
+    parts.execution._shelf = Shelf(None)
+    performed = parts.execution.perform(Attempt(claim(7), 0.0))
+    assert not runner.orders
+    assert "cannot send its files" in failed(performed.ended)
+    assert "`server_url`" in failed(performed.ended)
 
 
 def test_a_pod_without_a_server_to_fetch_from_fails_with_the_settings_name(perform):

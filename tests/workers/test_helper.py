@@ -16,16 +16,16 @@ from typing import IO, Any
 import pytest
 from django.db import OperationalError
 
+from apps.artifacts import questions
+from apps.artifacts.questions import Questions
 from apps.artifacts.values import Taken
 from engine.orders import HELPER, StepOutcome, Verdict
 from engine.output import GLOBAL_STATE, STATE
 from engine.state import MOST_VALUE_BYTES, Seen
 from tests.runners.contract import build_order
 from tests.workers.fakes import FakeLedger, claim
-from workers import questions
 from workers.attempts import Attempt
 from workers.pipes import Helper
-from workers.questions import Questions
 
 DONE = StepOutcome(Verdict.SUCCEEDED, 0, output={"n": 1}, has_output=True)
 SHELLS = [

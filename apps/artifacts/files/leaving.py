@@ -11,14 +11,16 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
+from apps.artifacts import keeping
 from apps.artifacts.errors import TooLarge
 from apps.artifacts.files import shelf
-from apps.artifacts.models import Artifact
+from apps.artifacts.models import Artifact, PodStep
 from apps.artifacts.values import Left, Limits
 from apps.jobs.models import Attempt, Job, Step
 from engine.resources import show_bytes
 
 BATCH = 500
+OWN = "workspace__current__definition__artifacts"  # of a job: `settings.artifacts`
 SETTLED = timedelta(days=1)  # an attempt that does not count by then never will
 
 
@@ -47,15 +49,16 @@ def refuse_beyond(job_id: UUID, step_id: int, sizes: Sequence[int]) -> None:
             f"they have {show_bytes(total)}, and a job may leave {show_bytes(known.job_bytes)}"
             f" (`artifacts.job_mb`), of which {show_bytes(there)} are used"
         )
-    if known.workspace_bytes is None:
+    workspace, own = Job.objects.values_list("workspace_id", OWN).get(id=job_id)
+    _, most = keeping.tighter(own, None, known.workspace_bytes)
+    if most is None:
         return
-    workspace = Job.objects.values_list("workspace_id", flat=True).get(id=job_id)
     used = Artifact.objects.filter(workspace_id=workspace).exclude(step_id=step_id)
     there = used.aggregate(bytes=Sum("size_bytes"))["bytes"] or 0
-    if there + total > known.workspace_bytes:
+    if there + total > most.amount:
         raise TooLarge(
-            f"the workspace may keep {show_bytes(known.workspace_bytes)} of artifacts"
-            f" (`artifacts.workspace_mb`), of which {show_bytes(there)} are used"
+            f"the workspace may keep {show_bytes(int(most.amount))} of artifacts"
+            f" ({most.source('artifacts.workspace_mb')}), of which {show_bytes(there)} are used"
         )
 
 
@@ -91,11 +94,13 @@ def leave(
 def _note(
     attempt: Attempt, files: Sequence[Left], retain_s: float | None, has_failed: bool
 ) -> None:
-    workspace, name, base = Step.objects.values_list("job__workspace_id", "name", "base").get(
-        id=attempt.step_id
-    )
-    given = settings.STROEM.artifacts.retain
-    kept_s = given if retain_s is None else retain_s
+    workspace, own, name, base = Step.objects.values_list(
+        "job__workspace_id", f"job__{OWN}", "name", "base"
+    ).get(id=attempt.step_id)
+    usual, _ = keeping.tighter(own, settings.STROEM.artifacts.retain, None)
+    kept_s = retain_s
+    if retain_s is None and usual is not None:
+        kept_s = usual.amount
     Artifact.objects.bulk_create(
         (
             Artifact(
@@ -118,6 +123,16 @@ def _note(
     )
 
 
+def tell_end(attempt_id: int, exit_code: int) -> None:
+    """The image of this attempt has ended in its pod."""
+    PodStep.objects.update_or_create(attempt_id=attempt_id, defaults={"exit_code": exit_code})
+
+
+def end_of(attempt_id: int) -> int | None:
+    """The exit code of the image, once it has ended."""
+    return PodStep.objects.filter(pk=attempt_id).values_list("exit_code", flat=True).first()
+
+
 def on_removal(job_ids: Sequence[UUID]) -> None:
     """Their jobs are being removed; the bytes go later, see `blobs.clear_unused`."""
     Artifact.objects.filter(job_id__in=job_ids)._raw_delete("default")
@@ -126,6 +141,8 @@ def on_removal(job_ids: Sequence[UUID]) -> None:
 def expire() -> int:
     """Remove rows whose time is over, and those of attempts that do not count; returns how many.
     Nothing of a job that is open: a later step may take it."""
+    alive = Attempt.objects.filter(pk=OuterRef("pk"), ended_at__isnull=True)
+    PodStep.objects.filter(~Exists(alive), told_at__lt=Now() - SETTLED)._raw_delete("default")
     ended = Job.objects.filter(pk=OuterRef("job_id"), completed_at__isnull=False)
     old = Q(created_at__lt=Now() - SETTLED) & (~Exists(shelf.own()) | Exists(shelf.later()))
     found = Artifact.objects.filter(Q(expires_at__lt=Now()) | old, Exists(ended))

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
+from apps.artifacts import keeping
 from apps.artifacts.models import JobLog, LogFrame
 from apps.jobs.log import chunks, moving
 from apps.jobs.upkeep.kin import busy
@@ -31,29 +32,33 @@ def on_removal(job_ids: Sequence[UUID]) -> None:
 
 
 def expire() -> int:
-    """Remove the lines of jobs that `logs.retain` and `logs.workspace_mb` no longer keep, the
-    oldest first; returns of how many jobs. Nothing of a job that something open belongs to."""
+    """Remove the lines of jobs that `logs.retain` and `logs.workspace_mb` no longer keep, those of
+    the settings or of the workspace's files, the oldest first; returns of how many jobs. Nothing of
+    a job that something open belongs to."""
     removed = 0
-    for workspace_id, name in Workspace.objects.values_list("pk", "name"):
-        retain_s, most_bytes = settings.STROEM.logs.limits_of(name)
+    rows = Workspace.objects.values_list("pk", "name", "current__definition__logs")
+    for workspace_id, name, own in rows:
+        kept_s, kept_bytes = settings.STROEM.logs.limits_of(name)
+        retain, most = keeping.tighter(own, kept_s, kept_bytes)
         found = _removable(workspace_id)
-        if retain_s is not None:
-            old = found.filter(ended_at__lt=Now() - timedelta(seconds=retain_s))
-            why = f"`logs.retain` keeps them for {retain_s / DAY_S:g} days"
+        if retain is not None:
+            old = found.filter(ended_at__lt=Now() - timedelta(seconds=retain.amount))
+            why = f"{retain.source('logs.retain')} keeps them for {retain.amount / DAY_S:g} days"
             removed += sum(1 for _ in _remove(old, why))
-        if most_bytes is not None:
-            removed += _shrink(workspace_id, most_bytes)
+        if most is not None:
+            removed += _shrink(workspace_id, most)
     return removed
 
 
-def _shrink(workspace_id: int, most_bytes: int) -> int:
+def _shrink(workspace_id: int, most: keeping.Limit) -> int:
+    most_bytes = int(most.amount)
     total = JobLog.objects.filter(workspace_id=workspace_id, size_bytes__gt=0).aggregate(
         bytes=Sum("size_bytes")
     )["bytes"]
     excess, removed = (total or 0) - most_bytes, 0
     if excess <= 0:
         return 0
-    why = f"`logs.workspace_mb` keeps {most_bytes >> 20:,} MB of the workspace"
+    why = f"{most.source('logs.workspace_mb')} keeps {most_bytes >> 20:,} MB of the workspace"
     for freed in _remove(_removable(workspace_id), why):
         removed, excess = removed + 1, excess - freed
         if excess <= 0:

@@ -571,5 +571,7 @@ def test_no_route_lies_outside_the_table() -> None:
         "admin/",
         "approvals/link/<str:token>",
         "worker/artifacts",
+        "worker/artifacts/ask",
+        "worker/artifacts/end",
         "worker/workspace/<str:workspace>.tar.gz",
     }

@@ -38,9 +38,9 @@ tasks:
 class Leaver:
     """A worker by hand with a step under way."""
 
-    def __init__(self, folder: Path, name: str = "own") -> None:
+    def __init__(self, folder: Path, name: str = "own", text: str = FLOW) -> None:
         blobs.establish()
-        self.job: Job = start(workspace(folder, FLOW, name))
+        self.job: Job = start(workspace(folder, text, name))
         self.hand = Hand()
         self.claim = self.hand.take("build")
         assert self.hand.start(self.claim)
@@ -50,7 +50,7 @@ class Leaver:
         return ledger.leave(self.claim, rows, retain_s)
 
     def row(self, name: str, data: bytes) -> Left:
-        stored = ledger.put(io.BytesIO(data))
+        stored = ledger.begin(io.BytesIO(data)).go_on()
         return Left(name, "text/plain", stored.id, stored.size)
 
     @property
@@ -159,6 +159,21 @@ def test_without_a_time_the_settings_say_how_long(leaver: Leaver, settings: Any)
     leaver.leave(a=b"1")
     row = Artifact.objects.get()
     assert timedelta(hours=1.9) < row.expires_at - row.created_at < timedelta(hours=2.1)
+
+
+def test_the_files_of_a_workspace_may_ask_for_less(
+    tmp_path: Path, directory: Path, settings: Any
+) -> None:
+    text = f"{FLOW}settings: {{artifacts: {{retain: 1h, workspace_mb: 1}}}}\n"
+    leaver = Leaver(tmp_path, text=text)
+    for given, hours in ((None, 1), (7200.0, 1), (1800.0, 0.5)):
+        use(settings, retain=given)
+        leaver.leave(a=b"1")
+        row = Artifact.objects.get()
+        assert abs(row.expires_at - row.created_at - timedelta(hours=hours)) < timedelta(minutes=1)
+    use(settings, workspace_mb=100)
+    with pytest.raises(TooLarge, match=r"1 MiB of artifacts \(`settings\.artifacts\.workspace_mb`"):
+        leaver.leave(a=b"y" * 1_048_577)
 
 
 def test_rows_of_attempts_that_do_not_count_are_swept(leaver: Leaver) -> None:

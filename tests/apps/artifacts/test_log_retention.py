@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,8 @@ from apps.jobs.log.cursors import Cursor, read
 from apps.jobs.models import Job, LogChunk
 from apps.jobs.upkeep import retention
 from apps.jobs.upkeep.removal import remove_workspace
+from apps.workspaces.models import Workspace
+from apps.workspaces.services import refresh
 from stroem_project.config import LogLimits
 from tests.apps.artifacts.logkeeping import (
     FLOW,
@@ -84,6 +87,47 @@ def test_a_workspace_may_have_limits_of_its_own(home: Any, settings: Any, tmp_pa
     keep(settings, retain=5 * 86400.0, workspaces={"home": LogLimits(retain=20 * 86400.0)})
     assert leaving.expire() == 1
     assert texts(mine) == ["x"] and len(texts(theirs)) == 1 and "removed" in texts(theirs)[0]
+
+
+def asks(home: Any, **keeping: Any) -> None:
+    """Its files ask for this in `settings.logs`."""
+    file = Path(home.location) / "workflow.yaml"
+    file.write_text(f"{FLOW}\nsettings: {{logs: {json.dumps(keeping)}}}\n")
+    refresh(home)
+
+
+def test_its_files_may_ask_for_less_and_never_for_more(home: Any, settings: Any) -> None:
+    old, young = ended(home, 10), ended(home, 3)
+    asks(home, retain="90d")
+    keep(settings, retain=20 * 86400.0, archive=True)
+    assert leaving.expire() == 0
+    asks(home, retain="5d")
+    assert leaving.expire() == 1
+    (note,) = texts(old)
+    own = "`settings.logs.retain` of the workspace's files keeps them for 5 days"
+    assert note == f"[server] 1 line of this log was removed: {own}"
+    keep(settings, retain=86400.0)
+    assert leaving.expire() == 1 and "`logs.retain` keeps them for 1 days" in texts(young)[0]
+
+
+def test_its_files_may_say_how_much_is_kept(home: Any) -> None:
+    jobs = [ended(home, days) for days in (3, 2, 5, 4)]
+    JobLog.objects.update(size_bytes=400_000)
+    asks(home, workspace_mb=1)
+    assert leaving.expire() == 2
+    assert [texts(job) == ["x"] for job in jobs] == [True, True, False, False]
+    assert "`settings.logs.workspace_mb` of the workspace's files" in texts(jobs[2])[0]
+
+
+def test_what_its_files_ask_for_in_vain_is_told(home: Any, settings: Any) -> None:
+    keep(settings, archive=False)
+    asks(home, retain="5d")
+    (told,) = Workspace.objects.get(pk=home.pk).problems
+    assert "Setting 'logs' has no effect" in told["message"] and told["severity"] == "warning"
+    keep(settings, archive=True, retain=86400.0, workspace_mb=2)
+    asks(home, retain="5d", workspace_mb=1)
+    (told,) = Workspace.objects.get(pk=home.pk).problems
+    assert "'retain' has no effect: the server's settings allow less" in told["message"]
 
 
 def test_beyond_its_size_a_workspace_loses_the_oldest_lines(home: Any, settings: Any) -> None:

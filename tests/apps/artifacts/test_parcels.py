@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import tarfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db.models.functions import Now
 from django.test import AsyncClient
 
 from apps.artifacts import blobs
-from apps.artifacts.files import shelf
-from apps.artifacts.models import Artifact
+from apps.artifacts import ledger as artifacts
+from apps.artifacts.files import leaving, shelf
+from apps.artifacts.models import Artifact, PodStep
 from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces.ledger import pass_for
@@ -40,7 +43,9 @@ class Pod:
         self.claim: ledger.Claim = self.hand.take(step)
         assert self.hand.start(self.claim)
 
-    def ask(self, method: str, body: bytes = b"", files: int | str = 0, **over: Any) -> Any:
+    def ask(
+        self, method: str, body: bytes = b"", files: int | str = 0, path: str = "", **over: Any
+    ) -> Any:
         claim = self.claim
         token = pass_for(claim.attempt_id, claim.fence, claim.revision_digest)
         headers = {
@@ -50,7 +55,10 @@ class Pod:
 
         async def call() -> Any:
             answer = await getattr(AsyncClient(), method)(
-                "/worker/artifacts", data=body, content_type="application/x-tar", headers=headers
+                f"/worker/artifacts{path}",
+                data=body,
+                content_type="application/x-tar",
+                headers=headers,
             )
             parts = [part async for part in answer] if answer.streaming else [answer.content]
             answer.body = b"".join(parts)
@@ -165,6 +173,26 @@ def test_only_the_pass_of_a_living_attempt_opens_it(pod: Pod) -> None:
     assert pod.ask("put", tar(a=b"x"), 1).status_code == 410
     assert pod.ask("get").status_code == 410
     assert left(pod.job) == {}
+
+
+def test_a_pod_learns_of_the_end_of_its_image_from_the_worker(pod: Pod) -> None:
+    def asked(**over: Any) -> tuple[int, bytes]:
+        answer = pod.ask("get", path="/end", **over)
+        return answer.status_code, answer.body
+
+    assert asked() == (204, b"")
+    artifacts.tell_end(pod.claim, 3)
+    artifacts.tell_end(pod.claim, 3)  # the answer to the first was lost
+    assert asked() == (200, b"3")
+    assert asked(token="strp_1.1.x")[0] == 401
+    assert pod.ask("put", b"x", path="/end").status_code == 405
+    pod.hand.finish(pod.claim)
+    assert asked()[0] == 410
+    leaving.expire()
+    assert PodStep.objects.count() == 1
+    PodStep.objects.update(told_at=Now() - timedelta(days=2))
+    leaving.expire()
+    assert not PodStep.objects.exists()
 
 
 def test_a_second_sending_replaces_the_first(pod: Pod) -> None:

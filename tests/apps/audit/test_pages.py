@@ -83,6 +83,8 @@ PAGES = {
     "hooks/<str:workspace>/<str:address>/jobs/<str:job>": READS,
     "worker/workspace/<str:workspace>.tar.gz": READS,
     "worker/artifacts": "of a worker's attempt",
+    "worker/artifacts/ask": "of a worker's attempt",
+    "worker/artifacts/end": READS,
     **dict.fromkeys(
         (
             ".well-known/oauth-protected-resource", ".well-known/oauth-protected-resource/mcp",

@@ -45,7 +45,7 @@ def test_all_keys_are_read_and_survive_freezing() -> None:
         ("type: script, script: x, artifacts: {from: [ask]}", "type 'approval': steps of this type leave none"),
         ("type: task, task: other, artifacts: {}", "steps of this type never reach a worker"),
         ("type: docker, image: i, artifacts: {paths: [a]}", "an image leaves its files in $ARTIFACTS_DIR"),
-        ("type: pod, image: i, artifacts: {}", "an image in a pod leaves and takes no files"),
+        ("type: pod, image: i, artifacts: {paths: [a]}", "an image leaves its files in $ARTIFACTS_DIR"),
         ("type: script, runner: pod, script: x, artifacts: {paths: [a]}", "do not work in a pod"),
         ("type: script, runner: docker, script: x, artifacts: {paths: [a]}", "need 'workspace: copy'"),
     ],
@@ -55,9 +55,9 @@ def test_what_does_not_work_is_refused_at_its_place(step: str, told: str) -> Non
     assert found and ":7:" in found[0], problems(step)
 
 
-def test_an_image_in_a_pod_that_reads_the_variable_is_warned_about() -> None:
-    (told,) = problems("type: pod, image: i, cmd: 'touch $ARTIFACTS_DIR/a'")
-    assert "warning" in told and "ARTIFACTS_DIR of images in pods" in told
+def test_an_image_in_a_pod_leaves_and_takes_files() -> None:
+    step = "type: pod, image: i, cmd: 'touch $ARTIFACTS_DIR/a', artifacts: {from: [build]}"
+    assert problems(step) == []
 
 
 def test_the_variable_needs_no_key() -> None:

@@ -12,7 +12,6 @@ CALL = "stroem-step state set a 1"
 @pytest.mark.parametrize(
     ("action", "who"),
     [
-        (f"{{type: script, runner: pod, script: {CALL}}}", "steps in pods"),
         (f"{{type: docker, image: x, cmd: {CALL}}}", "images"),
         (f"{{type: pod, image: x, cmd: {CALL}}}", "images"),
     ],
@@ -22,7 +21,7 @@ def test_it_is_told_where_nothing_answers(action: str, who: str) -> None:
     assert problem.severity == "warning" and f"which {who} do not have" in problem.message
 
 
-@pytest.mark.parametrize("runner", ["local", "docker"])
+@pytest.mark.parametrize("runner", ["local", "docker", "pod"])
 def test_scripts_elsewhere_call_it_without_a_word(runner: str) -> None:
     text = f"actions: {{a: {{type: script, runner: {runner}, script: {CALL}}}}}"
     assert sentences(text, "warning") == []

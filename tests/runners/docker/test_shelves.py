@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.orders import ImageWork, ScriptWork, Shelves, StepOutcome, Verdict
+from engine.orders import ImageWork, ScriptWork, Shelves, StateFolders, StepOutcome, Verdict
 from runners.docker.config import DockerConfig
 from runners.docker.runner import DockerRunner
 from tests.runners.contract import Log
@@ -97,3 +97,21 @@ def test_more_than_a_job_may_leave_fails_the_step(finish: Finish, shelves: Shelv
     assert outcome.verdict is Verdict.FAILED
     assert "more than 1 MiB, which is all that a job may leave" in str(outcome.error)
     assert files(shelves) == {}
+
+
+@pytest.mark.parametrize("sharing", ["bind", "copy"])
+def test_an_image_reads_the_state_and_leaves_some(
+    finish: Finish, config: DockerConfig, base_image: str, tmp_path: Path, sharing: Any
+) -> None:
+    paths = [tmp_path / f"state-{number}" for number in range(4)]
+    for path in paths:
+        path.mkdir()
+    (paths[0] / "cursor").write_text("7\n")
+    folders = StateFolders((paths[0], paths[1]), (paths[2], paths[3]))
+    cmd = 'cat "$STATE_DIR/cursor"; echo 8 > "$STATE_OUT_DIR/cursor"'
+    runner = DockerRunner(replace(config, sharing=sharing))
+    outcome, log = finish(
+        work=ImageWork(base_image, cmd=cmd), runner=runner, state=folders, env=folders.environment
+    )
+    assert outcome.verdict is Verdict.SUCCEEDED, outcome
+    assert log.texts() == ["7"] and (paths[1] / "cursor").read_text() == "8\n"

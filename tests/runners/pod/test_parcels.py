@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +13,9 @@ from engine.orders import Pinned, Shelves, Verdict
 from runners.pod.runner import PodRunner
 from tests.runners.contract import Log, Stop, build_order
 from tests.runners.pod.orders import CONFIG, build_pod_order
+from tests.runners.pod.shop import Shop
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
-
-
-class Shop:
-    """Takes and gives archives, as the server does."""
-
-    def __init__(self, engine: docker.DockerClient) -> None:
-        self.got: dict[str, bytes] = {}
-        self.answers: list[tuple[int, str]] = []
-        self.numbers: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                data = (
-                    archive({"build/a.txt": b"given"}) if "artifacts" in self.path else archive({})
-                )
-                self._say(200, data)
-
-            def do_PUT(self) -> None:
-                body = b"".join(self._chunks())
-                status, said = outer.answers.pop(0) if outer.answers else (200, "Stored it\n")
-                if status == 200:
-                    outer.numbers.append(self.headers["X-Stroem-Files"])
-                    with tarfile.open(fileobj=io.BytesIO(body)) as found:
-                        for entry in found:
-                            content = found.extractfile(entry) if entry.isreg() else None
-                            if content is not None:
-                                outer.got[entry.name] = content.read()
-                self._say(status, said.encode())
-
-            def _chunks(self) -> Iterator[bytes]:
-                while size := int(self.rfile.readline(), 16):
-                    yield self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-
-            def _say(self, status: int, data: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        subnet = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
-        address = subnet.get("Gateway") or subnet["Subnet"].rsplit(".", 1)[0] + ".1"
-        self.server = ThreadingHTTPServer((address, 0), Handler)
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://{address}:{self.server.server_address[1]}"
-
-    def shelves(self, **fields: Any) -> Shelves:
-        parcel = Pinned(f"{self.url}/worker/artifacts", "pass")
-        return Shelves(Path("/nowhere"), parcel=parcel, **fields)
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def archive(files: dict[str, bytes]) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz" if not files else "w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    return made.getvalue()
 
 
 @pytest.fixture

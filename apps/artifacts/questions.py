@@ -1,4 +1,5 @@
 """What `stroem-step` may ask, and the answers: state, artifacts of earlier steps, the output.
+Workers answer it, and for pods the server.
 
 What a step sets counts as its STATE: and OUTPUT: lines do: with its successful end.
 """
@@ -10,19 +11,22 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, Protocol, TypeVar
 
-from apps.artifacts.ledger import StorageAway
-from apps.jobs.ledger import Claim
+from django.db import InterfaceError, OperationalError
+
+from apps.artifacts.errors import StorageAway
+from apps.artifacts.values import Taken
 from engine.errors import StroemError
 from engine.orders import HELPER, StepOutcome, Verdict
 from engine.output import GLOBAL_STATE, STATE, parse
 from engine.state import MOST_VALUE_BYTES, Seen
-from workers.door import OUTAGES, ArtifactLedger, Ledger
 
 T = TypeVar("T")
 MISSING, CONFLICT, USAGE, INVALID, UNAVAILABLE = 3, 4, 64, 65, 69
 PAUSE_S = 0.5
+MOST_BYTES = 2_000_000  # of one question
+OUTAGES = (OperationalError, InterfaceError, StorageAway)
 _LONGEST_KEY = 200
 
 
@@ -32,6 +36,26 @@ class Refusal(Exception):
     def __init__(self, code: int, sentence: str) -> None:
         self.code = code
         super().__init__(sentence)
+
+
+class Away(Refusal):
+    """The database or the storage does not answer: the question may be asked again."""
+
+
+class States(Protocol):
+    """Says what a step sees. `claim` is whatever the caller knows it by."""
+
+    def state_of(self, claim: Any) -> tuple[Seen, Seen]: ...
+
+    def released(self) -> None: ...
+
+
+class Files(Protocol):
+    """Gives artifacts of earlier steps."""
+
+    def taken(self, claim: Any, steps: Sequence[str]) -> list[Taken]: ...
+
+    def open_taken(self, file: Taken) -> IO[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +105,9 @@ class Questions:
 
     def __init__(
         self,
-        claim: Claim,
-        ledger: Ledger,
-        artifacts: ArtifactLedger,
+        claim: Any,
+        ledger: States,
+        artifacts: Files,
         *,
         masks: Sequence[str] = (),
         emits: bool = False,
@@ -96,6 +120,18 @@ class Questions:
         self._states = {STATE: _Own(), GLOBAL_STATE: _Own()}
         self._output: dict[str, Any] = {}
         self._pause = threading.Event()
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What the step has set, as JSON."""
+        states = {prefix: [own.values, own.bases] for prefix, own in self._states.items()}
+        return {"states": states, "output": self._output}
+
+    def recall(self, noted: Mapping[str, Any]) -> None:
+        """Go on where another process has noted this."""
+        for prefix, (values, bases) in noted["states"].items():
+            self._states[prefix] = _Own(values, bases)
+        self._output = noted["output"]
 
     def answer(self, words: list[str], has_ended: Callable[[], bool]) -> Answer:
         """Raises Refusal."""
@@ -208,14 +244,33 @@ class Questions:
         while True:
             try:
                 return call()
-            except (*OUTAGES, StorageAway):
+            except OUTAGES:
                 if has_ended():
-                    raise Refusal(UNAVAILABLE, "the step ends") from None
+                    raise Away(UNAVAILABLE, "the step ends") from None
                 self._pause.wait(PAUSE_S)
             except StroemError as error:
                 raise Refusal(UNAVAILABLE, str(error)) from None
             finally:
                 self._ledger.released()
+
+
+def words_of(asked: bytes) -> list[str]:
+    """The words of a question: their number, then each, with a NUL behind it. Raises Refusal."""
+    if len(asked) > MOST_BYTES:
+        raise Refusal(
+            INVALID, f"a question may have {MOST_BYTES:,} bytes; write large data to files"
+        )
+    try:
+        count, *words = asked.decode("utf-8").split("\0")
+    except UnicodeDecodeError:
+        raise Refusal(INVALID, "the words must be text in UTF-8") from None
+    if not count.isascii() or not count.isdigit() or len(words) != int(count) + 1:
+        raise Refusal(USAGE, "the question did not come whole")
+    return words[:-1]
+
+
+def refused(refusal: Refusal) -> Answer:
+    return Answer(refusal.code, f"{HELPER}: {refusal}\n".encode())
 
 
 _GLOBAL = {"global": bool}
