@@ -37,12 +37,10 @@ class Command(OperatorCommand):
                 one.add_argument("--as", dest="email", metavar="EMAIL", help="user who does it")
             else:
                 one.add_argument("--json", action="store_true", help="print JSON")
-            one.add_argument(
-                "--task", default="", help="of this task; without it, of the workspace"
-            )
+            one.add_argument("--task", help="of this task; without it, of the workspace")
 
     def act(self, **options: Any) -> int:
-        owner = options["workspace"], options["task"]
+        owner = options["workspace"], options["task"] or ""
         match options["what"]:
             case "restore":
                 made = self.platform.restore_state(*owner, options["version"], options["email"])
