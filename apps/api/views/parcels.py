@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 
@@ -70,7 +71,7 @@ async def ask(request: HttpRequest) -> HttpResponseBase:
         found = await off_loop(_answer, granted, request)
     except (Away, StorageAway, OperationalError) as error:
         return _text(str(error), 503)
-    answer = StreamingHttpResponse(_read(_written(found)))
+    answer = StreamingHttpResponse(pieces_of(_written(found)))
     answer.headers["Content-Type"] = "application/octet-stream"
     answer.headers["Cache-Control"] = "no-store"
     return answer
