@@ -25,12 +25,16 @@ def test_each_problem_is_named_with_its_place_and_exits_1(tmp_path: Path) -> Non
 
 
 def test_warnings_count_only_when_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "readme.txt").write_text("no flows here")
+    step = "{type: script, script: x, max_parallel: 2}"  # which only loops have
+    (tmp_path / "flow.yaml").write_text(f"tasks: {{t: {{flow: {{a: {step}}}}}}}\n")
     assert manage("validate", str(tmp_path)).returncode == 0
     assert manage("validate", str(tmp_path), "--strict").returncode == 1
 
 
 def test_nothing_to_validate_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("no flows here")
+    finished = manage("validate", str(tmp_path))
+    assert finished.returncode == 2 and "Nothing to check" in finished.stdout
     finished = manage("validate", str(tmp_path / "nowhere"))
     assert finished.returncode == 2 and "There is nothing at" in finished.stderr
 
