@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, _SubParsersAction
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from console.base import CommandError
 
 LARGEST_PORT = 65535
+_MAY_BE_EMPTY = frozenset({"reason", "search", "input", "input_file"})  # of options
 # Names that no public server can have.
 PRIVATE_NAMES = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test", ".svc")
 
@@ -92,3 +95,24 @@ def check_address(host: str, port: int, remedy: str) -> None:
             f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
             f" another one, for example {remedy.format(port=other)}."
         ) from error
+
+
+def refuse_empty_values(parser: ArgumentParser) -> None:
+    """An empty `--task "$TASK"` would mean all tasks, an empty `--artifacts` the current folder."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for inner in action.choices.values():
+                refuse_empty_values(inner)
+            continue
+        is_text = action.nargs != 0 and action.type in (None, str, Path) and action.default != ""
+        if action.option_strings and is_text and action.dest not in _MAY_BE_EMPTY:
+            action.type = _given(action.type or str)
+
+
+def _given(convert: Any) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not text.strip():
+            raise ArgumentTypeError("is empty: give a value, or leave the option out")
+        return convert(text)
+
+    return read

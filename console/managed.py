@@ -18,7 +18,6 @@ from django.core.management.base import (
 )
 from django.db import DatabaseError, ProgrammingError
 
-from console.empty_values import refuse_empty_values
 from engine import VERSION
 from engine.plain import plain_lines
 
@@ -66,6 +65,8 @@ class OurCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **options)
+        from console.arguments import refuse_empty_values  # which needs an error of ours
+
         refuse_empty_values(parser)
         lent = DjangoHelpFormatter.show_last
         own = [action for action in parser._actions if not lent.intersection(action.option_strings)]

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from console.empty_values import refuse_empty_values
+from console.arguments import refuse_empty_values
 from console.unmanaged import CommandError, PlatformCommand
 from engine import VERSION
 

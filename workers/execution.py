@@ -23,6 +23,7 @@ from engine.orders import (
     Resources,
     ScriptWork,
     Shelves,
+    StateFolders,
     StepOrder,
     StepOutcome,
     Verdict,
@@ -277,17 +278,8 @@ class Execution:
             place.user = self._users.take(is_local=_is_local(action))
         owner = place.user.owner if place.user is not None else None
         work, pinned = self._work(claim, material, rendered, place, owner)
-        # the newline is for scripts that `cat` the file
-        text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
-        data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
-        place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
-        folders = None
-        if self._states is not None and self._sees_state(material, rendered):
-            assert material.state is not None
-            folders = self._states.open(place.scratch, material.state)
-        may_ask = rendered.calls_helper or material.mentions_helper
-        if may_ask and self._helpers is not None:
-            place.helper = self._helpers.open(attempt, material, rendered, place.scratch)
+        folders = self._furnish(attempt, material, rendered, place)
+        assert place.scratch is not None
         return StepOrder(
             attempt=attempt.name,
             job_id=str(claim.job_id),
@@ -323,6 +315,25 @@ class Execution:
             state=folders,
             helper=None if place.helper is None else place.helper.folder,
         )
+
+    def _furnish(
+        self, attempt: Attempt, material: Material, rendered: Rendered, place: Performed
+    ) -> StateFolders | None:
+        """Open the step's scratch directory, and in it what it needs for its questions and, as
+        returned, for its state."""
+        # the newline is for scripts that `cat` the file
+        text = json.dumps(rendered.input, ensure_ascii=False) + "\n"
+        data, is_secret = text.encode("utf-8", "replace"), bool(rendered.masks)
+        owner = place.user.owner if place.user is not None else None
+        place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
+        may_ask = rendered.calls_helper or material.mentions_helper
+        folders = None
+        if self._states is not None and self._sees_state(material, rendered):
+            assert material.state is not None
+            folders = self._states.open(place.scratch, material.state)
+        if may_ask and self._helpers is not None:
+            place.helper = self._helpers.open(attempt, material, rendered, place.scratch)
+        return folders
 
     def _work(
         self,

@@ -7,6 +7,9 @@ from django.apps import AppConfig
 if TYPE_CHECKING:
     from apps.jobs.log.archive import Archive
     from apps.jobs.ports import Keeper
+    from apps.workspaces.models import Workspace
+    from engine.spec.model import Problem
+    from engine.spec.model import Workspace as Definition
 
 
 class ArtifactsConfig(AppConfig):
@@ -15,19 +18,25 @@ class ArtifactsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apps.artifacts import keeping
         from apps.artifacts.files import leaving, shelf
         from apps.artifacts.logs import leaving as log_leaving
         from apps.jobs import ports
         from apps.jobs.log import archive
         from apps.workspaces.ports import on_check
 
-        on_check("keeping", keeping.doubts, about=("logs", "artifacts"))
+        on_check("keeping", _doubts, about=("logs", "artifacts"))
         ports.on_files(shelf.listed)
         ports.on_removal("artifacts", leaving.on_removal)
         ports.on_removal("log lines", log_leaving.on_removal)
         archive.keep(_archive)
         ports.keep(_keeper)
+
+
+def _doubts(workspace: Workspace, definition: Definition) -> list[Problem]:
+    """Imported when files are read."""
+    from apps.artifacts import keeping
+
+    return keeping.doubts(workspace, definition)
 
 
 def _keeper() -> Keeper:

@@ -1,11 +1,6 @@
-"""How long and how much is kept: the operator's settings, and those of a workspace's files, which
-may ask for less."""
+"""What a workspace's files ask for in vain about how long and how much is kept."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings
 
@@ -14,37 +9,6 @@ from engine.spec.model import Keeping, Problem
 from engine.spec.model import Workspace as Definition
 
 _CODE = "keeping"
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """Seconds or bytes."""
-
-    amount: float
-    is_of_files: bool
-
-    def source(self, name: str) -> str:
-        """The setting, so that whoever reads of it finds it."""
-        return f"`settings.{name}` of the workspace's files" if self.is_of_files else f"`{name}`"
-
-
-def tighter(
-    own: Mapping[str, Any] | None, kept_s: float | None, kept_bytes: int | None
-) -> tuple[Limit | None, Limit | None]:
-    """The lower of the operator's limits and the workspace's `own`, which are those of its frozen
-    definition."""
-    given = own or {}
-    retain, most_mb = given.get("retain"), given.get("workspace_mb")
-    return (
-        _lower(None if retain is None else float(retain["seconds"]), kept_s),
-        _lower(None if most_mb is None else int(most_mb) << 20, kept_bytes),
-    )
-
-
-def _lower(own: float | None, kept: float | None) -> Limit | None:
-    if own is None or (kept is not None and kept <= own):
-        return None if kept is None else Limit(kept, is_of_files=False)
-    return Limit(own, is_of_files=True)
 
 
 def doubts(workspace: Workspace, definition: Definition) -> list[Problem]:

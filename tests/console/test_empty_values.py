@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from console.empty_values import refuse_empty_values
+from console.arguments import refuse_empty_values
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ MODELS = (
     [
         (["validate", "examples/hello"], MODELS, 720),
         (["schema"], MODELS, 720),
-        (["jobs"], READER, 1_100),
-        (["jobs", "--help"], READER, 1_100),
+        (["jobs"], READER, 1_050),
+        (["jobs", "--help"], READER, 1_050),
     ],
 )
 def test_a_short_command_imports_no_page_no_server_and_no_broker(
@@ -81,7 +81,7 @@ def test_a_run_imports_no_page_and_no_reader_of_torc() -> None:
     modules = set(found.stdout.partition("MODULES\n")[2].splitlines())
     assert "hello-world: completed" in found.stdout, found.stderr
     assert sorted(modules.intersection((*PAGES, TORC, "requests"))) == []
-    assert len(modules) <= 1_550
+    assert len(modules) <= 1_520
 
 
 def test_a_worker_imports_no_page_and_no_reader_of_workflows(process_env: dict[str, str]) -> None:
@@ -95,4 +95,4 @@ def test_a_worker_imports_no_page_and_no_reader_of_workflows(process_env: dict[s
     modules = set(found.stdout.partition("MODULES\n")[2].splitlines())
     assert "workers.process" in modules, found.stderr
     assert sorted(modules.intersection((*PAGES, TORC, *READER[:1], "console.port"))) == []
-    assert len(modules) <= 1_550
+    assert len(modules) <= 1_500

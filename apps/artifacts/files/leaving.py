@@ -11,11 +11,10 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
-from apps.artifacts import keeping
 from apps.artifacts.errors import TooLarge
 from apps.artifacts.files import shelf
 from apps.artifacts.models import Artifact, PodStep
-from apps.artifacts.values import Left, Limits
+from apps.artifacts.values import Left, Limits, tighter
 from apps.jobs.models import Attempt, Job, Step
 from engine.resources import show_bytes
 
@@ -50,7 +49,7 @@ def refuse_beyond(job_id: UUID, step_id: int, sizes: Sequence[int]) -> None:
             f" (`artifacts.job_mb`), of which {show_bytes(there)} are used"
         )
     workspace, own = Job.objects.values_list("workspace_id", OWN).get(id=job_id)
-    _, most = keeping.tighter(own, None, known.workspace_bytes)
+    _, most = tighter(own, None, known.workspace_bytes)
     if most is None:
         return
     used = Artifact.objects.filter(workspace_id=workspace).exclude(step_id=step_id)
@@ -97,7 +96,7 @@ def _note(
     workspace, own, name, base = Step.objects.values_list(
         "job__workspace_id", f"job__{OWN}", "name", "base"
     ).get(id=attempt.step_id)
-    usual, _ = keeping.tighter(own, settings.STROEM.artifacts.retain, None)
+    usual, _ = tighter(own, settings.STROEM.artifacts.retain, None)
     kept_s = retain_s
     if retain_s is None and usual is not None:
         kept_s = usual.amount

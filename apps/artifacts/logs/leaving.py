@@ -14,8 +14,8 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
-from apps.artifacts import keeping
 from apps.artifacts.models import JobLog, LogFrame
+from apps.artifacts.values import Bound, tighter
 from apps.jobs.log import chunks, moving
 from apps.jobs.upkeep.kin import busy
 from apps.workspaces.models import Workspace
@@ -39,7 +39,7 @@ def expire() -> int:
     rows = Workspace.objects.values_list("pk", "name", "current__definition__logs")
     for workspace_id, name, own in rows:
         kept_s, kept_bytes = settings.STROEM.logs.limits_of(name)
-        retain, most = keeping.tighter(own, kept_s, kept_bytes)
+        retain, most = tighter(own, kept_s, kept_bytes)
         found = _removable(workspace_id)
         if retain is not None:
             old = found.filter(ended_at__lt=Now() - timedelta(seconds=retain.amount))
@@ -50,7 +50,7 @@ def expire() -> int:
     return removed
 
 
-def _shrink(workspace_id: int, most: keeping.Limit) -> int:
+def _shrink(workspace_id: int, most: Bound) -> int:
     most_bytes = int(most.amount)
     total = JobLog.objects.filter(workspace_id=workspace_id, size_bytes__gt=0).aggregate(
         bytes=Sum("size_bytes")
