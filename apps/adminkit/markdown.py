@@ -20,8 +20,13 @@ _reader = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting
 
 
 def rendered(text: str) -> SafeString:
-    """Markdown as HTML. Raw HTML is shown as text; a second library sanitises the result."""
-    html = _reader.render(text[:LONGEST])
+    """Markdown as HTML. Raw HTML is shown as text; a second library sanitises the result. Headings
+    are a level lower, as the page has the only one of the first."""
+    tokens = _reader.parse(text[:LONGEST])
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+    html = _reader.renderer.render(tokens, _reader.options, {})
     clean = nh3.clean(
         html,
         tags=set(TAGS),

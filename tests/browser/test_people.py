@@ -80,7 +80,7 @@ def test_one_approves_and_the_other_sees_it_decided(
     olga.goto("/admin/approvals/approvalrequest/")
     expect(olga.locator('[data-badge="how_to_reg"]')).to_have_text(re.compile(r"\d+"))
     olga.locator(f'a.st-strong[href*="/{found.pk}/"]').click()
-    expect(olga.locator(".st-message h1")).to_have_text("Release 2.0?")
+    expect(olga.locator(".st-message h2")).to_have_text("Release 2.0?")
     olga.get_by_role("button", name="Approve…").click()
     olga.get_by_role("dialog").get_by_role("button", name="Approve").click()
     expect(olga.get_by_role("alert")).to_have_text("input 'note' is required")

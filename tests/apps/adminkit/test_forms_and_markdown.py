@@ -98,7 +98,7 @@ def test_markdown_keeps_its_shape() -> None:
     html = rendered(
         "# Go?\n\n**60** rows [notes](https://example.com)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
     )
-    assert "<h1>Go?</h1>" in html
+    assert "<h2>Go?</h2>" in html
     assert "<strong>60</strong>" in html
     assert 'href="https://example.com"' in html
     assert 'rel="noopener noreferrer nofollow"' in html
