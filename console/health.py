@@ -341,11 +341,11 @@ def _toolchains() -> Iterator[Finding]:
 
 
 def _cells() -> Iterator[Finding]:
-    from runners.guard import cells, strays
+    from runners.guard import offspring, strays
 
-    found = cells.make(strays.identify(os.getpid()))
+    found = offspring.make_cells(strays.identify(os.getpid()))
     if found is not None:
-        cells.remove(found.root)
+        strays.remove_cells(found.root)
         yield ok("processes", "each local step gets a cgroup: nothing that it starts outlives it")
     else:
         yield ok(

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import PlatformError
-from runners.guard import cells, strays
+from runners.guard import offspring, strays
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = (
@@ -198,7 +198,7 @@ class Guard(GuardProcess):
         self._known["lease"] = f"lease {self.silence_s} {grace_s} {self.keeper}"
         self._beat = strays.read_clock()
         self._lapsed_at = 0.0
-        self.cells: cells.Cells | None = None  # a cgroup for each step, once started
+        self.cells: offspring.Cells | None = None  # a cgroup for each step, once started
 
     def has_ended_steps_since(self, moment: float) -> bool:
         """Whether, at some time after `moment` (on `strays.read_clock`), beats were missing for so
@@ -215,7 +215,7 @@ class Guard(GuardProcess):
                 return
             self._begin()
             self._note_beat()
-        self.cells = cells.make(self.keeper)
+        self.cells = offspring.make_cells(self.keeper)
         if self.cells is not None:
             self._note("cells", f"cells {self.cells.root}")
 

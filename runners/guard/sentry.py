@@ -29,7 +29,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from runners.guard import cells, strays
+from runners.guard import strays
 
 _LOOK_INTERVAL_S = 0.25
 _READ_BYTES = 1 << 16
@@ -81,7 +81,7 @@ class Sentry:
         self._read()
         self._end_steps()
         if self._cells:
-            cells.remove(self._cells)
+            strays.remove_cells(self._cells)
         for stage in sorted({program.stage for program in self._programs.values()}):
             _end([program for program in self._programs.values() if program.stage == stage])
         for folder in self._folders:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 ATTEMPT_MARK = "STROEM_MARK"
 KEEPER_MARK = "STROEM_KEEPER"
 _SCAN_INTERVAL_S = 0.05
+_EMPTY_S = 2.0
 _HAS_PROC = sys.platform == "linux"
 guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
 
@@ -178,6 +179,25 @@ def kill_members(cell: str) -> None:
         file.write(b"1")
 
 
+def remove_cells(root: str) -> None:
+    """End what is in the cgroups below `root`, and remove them."""
+    deadline = time.monotonic() + _EMPTY_S
+    while time.monotonic() < deadline:
+        kill_members(root)
+        send(signal.SIGKILL, list_members(root))
+        remove_empty_cells(root)  # refused until the last process is wholly gone
+        if not os.path.exists(root):
+            return
+        time.sleep(0.01)
+
+
+def remove_empty_cells(root: str) -> None:
+    """Remove those below `root`, and `root`, that hold no process."""
+    for path, _, _ in os.walk(root, topdown=False):
+        with suppress(OSError):
+            os.rmdir(path)
+
+
 def list_processes() -> list[Process]:
     if not _HAS_PROC:
         return _list_by_ps()
@@ -211,7 +231,7 @@ class Hunt:
         keeper: str | None = None,
         cell: str | None = None,
     ) -> None:
-        """`cell`: a cgroup whose members are hunted, see `cells`."""
+        """`cell`: a cgroup whose members are hunted, see `offspring`."""
         self.groups = frozenset(groups)
         self.cell = cell
         self._attempt = attempt

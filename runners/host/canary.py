@@ -6,7 +6,7 @@ import signal
 import subprocess
 from contextlib import suppress
 
-from runners.host import orphans
+from runners.guard import offspring
 
 
 class Canary:
@@ -20,7 +20,7 @@ class Canary:
             self._start()
 
     def _start(self) -> None:
-        self._process, _ = orphans.start_known(
+        self._process, _ = offspring.start_known(
             lambda: subprocess.Popen(
                 ["cat"],
                 cwd="/",
@@ -44,5 +44,5 @@ class Canary:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-        orphans.forget(self._process)
+        offspring.forget(self._process)
         self._process = None

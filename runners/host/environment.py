@@ -1,4 +1,4 @@
-"""The user that a step runs as and its environment, which is built from allow lists.
+"""The user that a step runs as, and what its environment gets from the host, by allow lists.
 
 The worker's own environment holds credentials; no deny list could be complete.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import PlatformError
-from engine.orders import ARTIFACTS_DIR, ARTIFACTS_IN, INPUT_FILE, INPUTS_FILE, StepOrder
+from engine.orders import StepOrder
 from runners.guard.strays import mark
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -153,32 +153,6 @@ def build_base(
     if not base.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
         base["LC_CTYPE"] = "C.UTF-8"
     return base
-
-
-def for_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str, str]:
-    """The environment of the step itself. The marks come last: an author's `env` cannot remove
-    them."""
-    path = order.env.get("PATH", base.get("PATH", DEFAULT_PATH))
-    return {
-        **base,
-        "TMPDIR": str(order.scratch_dir),
-        **({INPUT_FILE: str(order.input_path)} if order.input_path is not None else {}),
-        **_shelves(order),
-        **order.env,
-        **({INPUTS_FILE: str(order.input_path)} if order.input_path is not None else {}),
-        **({"PATH": f"{path}:{order.helper.path}"} if order.helper is not None else {}),
-        **mark(order.attempt, keeper),
-    }
-
-
-def _shelves(order: StepOrder) -> dict[str, str]:
-    if order.shelves is None:
-        return {}
-    taken = order.shelves.taken
-    return {
-        ARTIFACTS_DIR: str(order.shelves.left),
-        **({ARTIFACTS_IN: str(taken)} if taken is not None else {}),
-    }
 
 
 def for_installer(

@@ -1,33 +1,184 @@
-"""How a script becomes a command: its toolchain, the place of its code, what to install first."""
+"""How a script becomes a command: which toolchain of this host runs it, and where its code is."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from engine.errors import AuthorError
 from engine.orders import ScriptWork
 from runners import anchored
-from runners.host.dependencies import Recipe
-from runners.host.toolbox import Tool, Toolbox
+from runners.base import ADVICE
+from runners.host.environment import User, clean_path
 from runners.sources import is_binary
 
+_PROBE_S = 30.0
+_PROBE = (
+    "import sys; print(sys.prefix, getattr(sys, '_base_executable', '') or sys.executable,"
+    " sys.executable, sep='\\n')"
+)
 _COMMONJS = re.compile(r"\brequire\s*\(|\bmodule\.exports\b|\b__(?:dir|file)name\b")
 _ES_MODULE = re.compile(r"^\s*(?:import\b\s*[\w{*\"']|export\b)", re.MULTILINE)
-_GO_IMPORT = re.compile(
-    r'^\s*(?:import\s+)?(?:[\w.]+\s+)?"([\w-]+(?:\.[\w-]+)+/[^"\s]+)"', re.MULTILINE
-)
 LONGEST_ARGUMENT = 16_384  # longest code on a command line: process lists stay readable
 _PLAIN_EXTENSIONS = {
     "shell": ".sh", "python": ".py", "javascript": ".js", "typescript": ".ts", "go": ".go",
 }  # fmt: skip
-_LOCAL_DEPENDENCY = re.compile(r"^(?:-|\.|/|~|file:|link:|portal:)")
-
 
 Writer = Callable[[str, str], Path]  # (name below scratch, text) -> the file that the step may read
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A toolchain of this host. `kind` is one of uv, python, bun, node, deno, go, shell, other."""
+
+    kind: str
+    argv: tuple[str, ...]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Changes when another version is installed in its place."""
+        found = os.stat(os.path.realpath(self.argv[0]))
+        return (*self.argv, str(found.st_size), str(found.st_mtime_ns))
+
+
+class Toolbox:
+    """Finds toolchains, each once per process and user. Never the worker's own Python. An author
+    may have chosen a program: it is asked about itself as the step's `user` only."""
+
+    def __init__(self, path: str | None = None, user: User | None = None) -> None:
+        self.path = clean_path(path)
+        self._user = user
+        self._found: dict[tuple[str, str | None], Tool] = {}
+
+    def choose(self, language: str, interpreter: str | None = None) -> Tool:
+        """The toolchain for `language`, or the author's `interpreter`; AuthorError says what to
+        install."""
+        key = (language, interpreter)
+        if key not in self._found:
+            self._found[key] = (
+                self._named(language, interpreter) if interpreter else self._preferred(language)
+            )
+        return self._found[key]
+
+    def find(self, name: str) -> str | None:
+        """The path of a program; also finds uv where pip installed it beside the worker."""
+        found = shutil.which(name, path=self.path)
+        if found is None and name == "uv":
+            found = shutil.which("uv", path=os.path.dirname(sys.executable))
+        return found
+
+    def find_program(self, name: str) -> str:
+        """The program that a script's first line names; AuthorError if it is not here."""
+        found = shutil.which(name) if "/" in name else self.find(name)
+        if found is None:
+            raise AuthorError(
+                f"the script's first line names '{name}', which was not found on this worker;"
+                " install it there, or correct the line"
+            )
+        return found
+
+    def _named(self, language: str, interpreter: str) -> Tool:
+        try:
+            words = shlex.split(interpreter)
+        except ValueError:
+            words = []
+        if not words:
+            raise AuthorError(f"'interpreter' names no program: {interpreter!r}")
+        program = words[0] if "/" in words[0] else self.find(words[0])
+        if program is None:
+            raise AuthorError(
+                f"interpreter '{words[0]}' was not found on this worker; install it there, "
+                f"or leave 'interpreter' out to use {ADVICE[language][1]}"
+            )
+        return Tool(_kind_of(words[0]), (program, *words[1:]))
+
+    def _preferred(self, language: str) -> Tool:
+        tried, advice = ADVICE[language]
+        for name in tried:
+            found = self.find(name)
+            if found is None:
+                continue
+            if name == "uv":
+                return self._python_with(found)
+            return Tool(
+                "shell" if language == "shell" else _kind_of(name),
+                (self._real_python(found),) if language == "python" else (found,),
+            )
+        raise AuthorError(
+            f"No interpreter found for language '{language}'. Tried: {', '.join(tried)}; install"
+            f" {advice} on the worker"
+        )
+
+    def _python_with(self, uv: str) -> Tool:
+        """Prefer plain Python: a script without dependencies starts faster without uv."""
+        for name in ("python3", "python"):
+            found = self.find(name)
+            if found:
+                return Tool("python", (self._real_python(found),))
+        return Tool("uv", (uv, "run", "--no-project", "--quiet", "python"))
+
+    def read_go_version(self, go: Tool) -> str:
+        """The language version for a generated go.mod, such as `1.27`."""
+        answer = self._ask(
+            (*go.argv, "env", "GOVERSION"),
+            {"GOTOOLCHAIN": "local", "GOCACHE": "off", "HOME": "/nonexistent"},
+        )
+        major, _, rest = answer.removeprefix("go").partition(".")
+        return f"{major}.{rest.partition('.')[0]}" if major.isdigit() else "1.21"
+
+    def _real_python(self, found: str) -> str:
+        """The interpreter behind a shim, which would start a shell each time; for the worker's own
+        virtual environment its base, because those packages are not for steps."""
+        prefix, _, rest = self._ask((found, "-c", _PROBE)).partition("\n")
+        base, _, real = rest.partition("\n")
+        if not os.path.isabs(real):
+            return found
+        is_workers = sys.prefix != sys.base_prefix and os.path.realpath(prefix) == os.path.realpath(
+            sys.prefix
+        )
+        return base if is_workers else real
+
+    def _ask(self, argv: tuple[str, ...], env: dict[str, str] | None = None) -> str:
+        """A program's output about itself; empty when it fails."""
+        user = self._user
+        home = user.home if user else os.environ.get("HOME", "/")
+        try:
+            answer = subprocess.run(
+                argv,
+                env={"PATH": clean_path(), "HOME": home, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PROBE_S,
+                check=False,
+                cwd="/" if user else None,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=user.groups if user else None,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _kind_of(program: str) -> str:
+    name = PurePath(program).name
+    for kind, names in {
+        "python": ("python", "pypy"),
+        "node": ("node",),
+        "bun": ("bun",),
+        "deno": ("deno",),
+    }.items():
+        if name.startswith(names):
+            return kind
+    return "go" if name.startswith("go") else "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,138 +201,6 @@ class Build:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_script(work: ScriptWork) -> None:
-    """Refuse what no runner can run. Raises AuthorError."""
-    if work.dependencies and work.language == "shell":
-        raise AuthorError(
-            "'dependencies' need a language with packages, and this script's language is shell; "
-            "set 'language', or install what it needs in the script"
-        )
-    for name in work.dependencies:
-        if not name.strip() or _LOCAL_DEPENDENCY.match(name) or "\0" in name or "\n" in name:
-            raise AuthorError(
-                f"dependency {name!r} is not a package name; name a package, with a version if it"
-                " matters"
-            )
-    if work.language == "go":
-        for name in work.dependencies:
-            if "/" not in name and "." not in name.partition("@")[0]:
-                raise AuthorError(
-                    f"dependency {name!r} is not a Go module; write it as module@version"
-                )
-
-
-def find_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
-    """How to make the environment that `work` needs; None when it needs none."""
-    check_script(work)
-    match work.language:
-        case "python" if work.dependencies:
-            return _python_recipe(work, toolbox)
-        case "javascript" | "typescript" if work.dependencies:
-            return _node_recipe(work, toolbox)
-        case "go":
-            return _go_recipe(work, toolbox)
-        case _:
-            return None
-
-
-def _python_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
-    tool, uv = toolbox.choose("python", work.interpreter), toolbox.find("uv")
-    python = () if tool.kind == "uv" else ("--python", tool.argv[0])
-    if uv is not None:
-        commands: tuple[tuple[str, ...], ...] = (
-            (uv, "venv", "--quiet", "--no-project", *python, "venv"),
-            (
-                uv,
-                "pip",
-                "install",
-                "--compile-bytecode",
-                "--python",
-                "venv/bin/python",
-                "--",
-                *work.dependencies,
-            ),
-        )
-    else:
-        install = (
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--",
-        )
-        commands = (
-            (tool.argv[0], "-m", "venv", "venv"),
-            ("venv/bin/python", *install, *work.dependencies),
-        )
-    return Recipe("python", tool.identity, work.dependencies, commands)
-
-
-def _node_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe:
-    tool = toolbox.installer(toolbox.choose(work.language, work.interpreter))
-    match tool.kind:
-        case "bun":
-            names = tuple(name.removeprefix("npm:") for name in work.dependencies)
-            command = (tool.argv[0], "add", "--", *names)
-        case "deno":
-            names = tuple(
-                name if name.startswith(("npm:", "jsr:")) else f"npm:{name}"
-                for name in work.dependencies
-            )
-            command = (tool.argv[0], "add", "--node-modules-dir=auto", *names)
-        case _:
-            names = tuple(name.removeprefix("npm:") for name in work.dependencies)
-            command = (
-                tool.argv[0],
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-                "--",
-                *names,
-            )
-    package = '{"name": "step", "private": true}\n'
-    return Recipe(
-        "javascript",
-        tool.identity,
-        work.dependencies,
-        (command,),
-        {"package.json": package},
-        {"NO_COLOR": "1"},
-    )
-
-
-def _go_recipe(work: ScriptWork, toolbox: Toolbox) -> Recipe | None:
-    """The declared modules, and packages that inline code imports without declaring their
-    module."""
-    declared = {name.partition("@")[0] for name in work.dependencies}
-    imported = set(_GO_IMPORT.findall(work.code or ""))
-    unnamed = {
-        path
-        for path in imported
-        if not any(path == name or path.startswith(f"{name}/") for name in declared)
-    }
-    wanted = (*work.dependencies, *sorted(unnamed))
-    if not wanted:
-        return None
-    tool = toolbox.choose("go", work.interpreter)
-    commands = ((*tool.argv, "get", "--", *wanted), (*tool.argv, "mod", "download", "all"))
-    return Recipe(
-        "go",
-        tool.identity,
-        wanted,
-        commands,
-        {"go.mod": _go_module(tool, toolbox)},
-        {"GOFLAGS": "-mod=mod"},
-    )
-
-
-def _go_module(tool: Tool, toolbox: Toolbox) -> str:
-    return f"module step\n\ngo {toolbox.read_go_version(tool)}\n"
-
-
 def build_invocation(
     work: ScriptWork,
     toolbox: Toolbox,
@@ -192,7 +211,6 @@ def build_invocation(
 ) -> Invocation:
     """The command for `work`. `write` puts inline code into `scratch`; a source is found below
     `root`."""
-    check_script(work)
     source = find_source(root, work.source) if work.source is not None else None
     if work.program:
         return _invoke_program(work, toolbox, source, root, write)
@@ -351,7 +369,7 @@ def _invoke_go(
     if source is None:
         # In its own folder: Go ignores a go.mod directly in TMPDIR.
         folder = write("go/main.go", work.code or "").parent
-        for name, text in (modules or {"go.mod": _go_module(tool, toolbox)}).items():
+        for name, text in (modules or {"go.mod": go_module(tool, toolbox)}).items():
             write(f"go/{name}", text)
         env = {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
         return Invocation((str(program), *work.args), build=Build((*build, "."), folder, env))
@@ -373,3 +391,7 @@ def _invoke_go(
 
 def _modules(environment: Path) -> tuple[str, ...]:
     return tuple(name for name in ("go.mod", "go.sum") if (environment / name).exists())
+
+
+def go_module(tool: Tool, toolbox: Toolbox) -> str:
+    return f"module step\n\ngo {toolbox.read_go_version(tool)}\n"

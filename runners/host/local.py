@@ -11,28 +11,34 @@ from pathlib import Path
 from typing import ClassVar
 
 from engine.errors import AuthorError, PlatformError
-from engine.orders import Limits, Line, ScriptWork, StepOrder, StepOutcome, Verdict
-from engine.resources import show_bytes
+from engine.orders import (
+    ARTIFACTS_DIR,
+    ARTIFACTS_IN,
+    INPUT_FILE,
+    INPUTS_FILE,
+    ScriptWork,
+    StepOrder,
+    StepOutcome,
+    Verdict,
+)
 from runners import anchored
 from runners.base import LineSink, StopSignal
 from runners.events import feed_of
 from runners.guard import strays
 from runners.guard.guard import Guard
 from runners.host import environment
-from runners.host.dependencies import EnvironmentCache, Recipe
+from runners.host.dependencies import EnvironmentCache
 from runners.host.environment import User, find_user
-from runners.host.languages import Invocation, build_invocation, find_recipe, find_source
+from runners.host.installing import Installer, Interrupted
+from runners.host.languages import Invocation, Toolbox, build_invocation, find_source
 from runners.host.memory import OutOfMemory
 from runners.host.process import Command, ProcessEnd, adopt_orphans, supervise
+from runners.host.recipes import find_recipe
 from runners.host.replies import Replies
-from runners.host.toolbox import Toolbox
 from runners.lines import LineFeed
 from runners.sources import describe_line_ends, honour_first_line, use_plain_line_ends
 
 _SWEEP_GRACE_S = 2.0
-_INSTALL_LOG_BYTES = 1_000_000
-_KILLED = 128 + 9
-_NEARLY = 0.9  # of the memory that a step declares
 _ENDED_BY_SIGNAL = frozenset({128 + 9, 128 + 15})
 _running: set[str] = set()  # attempts that local runners of this process are running
 
@@ -141,13 +147,6 @@ class LocalRunner:
         return self._caches[name]
 
 
-class _Ended(Exception):
-    """The attempt was stopped or timed out before its own process started."""
-
-    def __init__(self, end: ProcessEnd) -> None:
-        self.end = end
-
-
 class _Attempt:
     """One order under way."""
 
@@ -204,9 +203,8 @@ class _Attempt:
             return self._outcome_of(ProcessEnd(0, "stop"))
         self._own_scratch()
         self._work = self._settle(self._work)
-        recipe = find_recipe(self._work, self._toolbox)
         try:
-            with self._hold(recipe) if recipe else nullcontext() as directory:
+            with self._hold_dependencies() as directory:
                 invocation = self._invocation(directory)
                 try:
                     return self._invoke(invocation)
@@ -214,12 +212,20 @@ class _Attempt:
                     for link in invocation.links:
                         with suppress(OSError):
                             link.unlink()
-        except _Ended as early:
+        except Interrupted as early:
             return self._outcome_of(early.end)
+
+    def _hold_dependencies(self) -> AbstractContextManager[Path | None]:
+        if not self._work.dependencies and self._work.language != "go":  # Go's code names them too
+            return nullcontext()
+        recipe = find_recipe(self._work, self._toolbox)
+        if recipe is None:
+            return nullcontext()
+        return self._installer().hold(recipe, self._pause, self._feed.say)
 
     def _invoke(self, invocation: Invocation) -> StepOutcome:
         if invocation.build is not None:
-            env = {**self._installer_env(), **invocation.build.env}
+            env = {**self._installer().env, **invocation.build.env}
             built = self._supervise(
                 Command(invocation.build.argv, invocation.build.cwd, env, 0o077, True), self._feed
             )
@@ -267,21 +273,9 @@ class _Attempt:
         outcome = self._feed.outcome_of(end.exit_code)
         if end.exit_code == 0:
             return outcome
-        memory = self._explain_memory(end)
-        return replace(outcome, error=f"{memory}\n{outcome.error}") if memory else outcome
-
-    def _explain_memory(self, end: ProcessEnd) -> str | None:
-        """A sentence if the process failed because memory had run out."""
-        used = f"one of the step's processes had used {show_bytes(end.peak_bytes)}"
-        has_struck, is_killed = self._runner.memory.has_struck(), end.exit_code == _KILLED
-        if has_struck and self._runner.memory.is_own:
-            what = "the step" if is_killed else "a process of this worker"
-            return f"Out of memory: the kernel killed {what}; {used}"
         declared = self._order.resources.memory_bytes
-        is_near = declared is not None and end.peak_bytes >= declared * _NEARLY
-        if is_killed and (has_struck or is_near):
-            return f"Most likely out of memory: it was killed, and {used}"
-        return None
+        memory = self._runner.memory.explain(end.exit_code, end.peak_bytes, declared)
+        return replace(outcome, error=f"{memory}\n{outcome.error}") if memory else outcome
 
     def _cwd(self) -> Path:
         """`workdir` below the workspace's root, or that root; the order may name a host directory
@@ -341,66 +335,56 @@ class _Attempt:
                     os.fchown(fd, *self._owner)
 
     def _step_env(self, invocation: Invocation) -> Mapping[str, str]:
-        return environment.for_step(
-            {**self._runner.find_base(self._user), **invocation.env},
+        base = {**self._runner.find_base(self._user), **invocation.env}
+        return env_of_step(base, self._order, self._runner._keeper)
+
+    def _installer(self) -> Installer:
+        runner = self._runner
+        return Installer(
             self._order,
-            self._runner._keeper,
-        )
-
-    def _installer_env(self) -> dict[str, str]:
-        config, tools = self._runner._config, self._runner.find_cache(self._user).tools
-        base = self._runner.find_base(self._user)
-        env = environment.for_installer(base, self._order, self._runner._keeper, config.install_env)
-        return env | {
-            "UV_CACHE_DIR": str(tools / "uv"),
-            "BUN_INSTALL_CACHE_DIR": str(tools / "bun"),
-            "npm_config_cache": str(tools / "npm"),
-            "DENO_DIR": str(tools / "deno"),
-            "PIP_CACHE_DIR": str(tools / "pip"),
-            "GOCACHE": str(tools / "go-build"),
-            "GOPATH": str(tools / "go"),
-            "GOTOOLCHAIN": "local",
-        }
-
-    def _hold(self, recipe: Recipe) -> AbstractContextManager[Path]:
-        def install(directory: Path) -> None:
-            self._install(recipe, directory)
-
-        return self._runner.find_cache(self._user).hold(
-            recipe, install, self._pause, self._feed.say
+            self._user,
+            runner.find_cache(self._user),
+            environment.for_installer(
+                runner.find_base(self._user),
+                self._order,
+                runner._keeper,
+                runner._config.install_env,
+            ),
+            self._supervise,
+            self._lines,
         )
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise _Ended(ProcessEnd(0, "stop"))
+            raise Interrupted(ProcessEnd(0, "stop"))
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise _Ended(ProcessEnd(0, "timeout"))
+            raise Interrupted(ProcessEnd(0, "timeout"))
 
-    def _install(self, recipe: Recipe, directory: Path) -> None:
-        """Run the recipe's commands in `directory`; their output becomes server lines, never the
-        step's OUTPUT."""
 
-        def tell(line: Line) -> None:
-            self._lines(replace(line, stream="server"))
+def env_of_step(base: Mapping[str, str], order: StepOrder, keeper: str) -> dict[str, str]:
+    """The environment of the step itself. The marks come last: an author's `env` cannot remove
+    them."""
+    path = order.env.get("PATH", base.get("PATH", environment.DEFAULT_PATH))
+    return {
+        **base,
+        "TMPDIR": str(order.scratch_dir),
+        **({INPUT_FILE: str(order.input_path)} if order.input_path is not None else {}),
+        **_shelves(order),
+        **order.env,
+        **({INPUTS_FILE: str(order.input_path)} if order.input_path is not None else {}),
+        **({"PATH": f"{path}:{order.helper.path}"} if order.helper is not None else {}),
+        **strays.mark(order.attempt, keeper),
+    }
 
-        limits = Limits(log_bytes=_INSTALL_LOG_BYTES)
-        # A hard link into another user's cache would make that user's file part of the environment.
-        env = {
-            **self._installer_env(),
-            **recipe.env,
-            **({"UV_LINK_MODE": "copy"} if self._user else {}),
-        }
-        for argv in recipe.commands:
-            feed = LineFeed(tell, limits, self._order.secrets)
-            end = self._supervise(Command(argv, directory, env, 0o077), feed)
-            feed.close()
-            if end.cause is not None:
-                raise _Ended(end)
-            if end.exit_code != 0:
-                raise AuthorError(
-                    f"Dependency installation failed (exit code {end.exit_code}):"
-                    f" {feed.stderr_tail}"
-                )
+
+def _shelves(order: StepOrder) -> dict[str, str]:
+    if order.shelves is None:
+        return {}
+    taken = order.shelves.taken
+    return {
+        ARTIFACTS_DIR: str(order.shelves.left),
+        **({ARTIFACTS_IN: str(taken)} if taken is not None else {}),
+    }
 
 
 def _list_attempts() -> set[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""Whether the kernel killed processes here because memory had run out.
+"""Whether the kernel killed processes here because memory had run out, and what to say then.
 
 The kernel counts such kills in the memory cgroup of the victim, which is the worker's own: Slurm, a
 container engine or a service manager has limited both together. Without a cgroup, the count is the
@@ -11,8 +11,14 @@ import threading
 from functools import cache
 from pathlib import Path
 
+from engine.resources import show_bytes
+
 _ROOT = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
+
+
+_KILLED = 128 + 9
+_NEARLY = 0.9  # of the memory that a step declares
 
 
 class OutOfMemory:
@@ -32,6 +38,18 @@ class OutOfMemory:
         with self._lock:
             before, self._seen = self._seen, _count()
             return self._seen > before
+
+    def explain(self, exit_code: int, peak_bytes: int, declared: int | None) -> str | None:
+        """A sentence if a process of a step failed because memory had run out."""
+        used = f"one of the step's processes had used {show_bytes(peak_bytes)}"
+        has_struck, is_killed = self.has_struck(), exit_code == _KILLED
+        if has_struck and self.is_own:
+            what = "the step" if is_killed else "a process of this worker"
+            return f"Out of memory: the kernel killed {what}; {used}"
+        is_near = declared is not None and peak_bytes >= declared * _NEARLY
+        if is_killed and (has_struck or is_near):
+            return f"Most likely out of memory: it was killed, and {used}"
+        return None
 
 
 def _count() -> int:

@@ -25,10 +25,9 @@ from typing import Literal
 
 from engine.errors import AuthorError
 from runners.base import StopSignal, limit_grace
-from runners.guard import strays
-from runners.guard.cells import Cells, Place
+from runners.guard import offspring, strays
 from runners.guard.guard import Guard
-from runners.host import orphans
+from runners.guard.offspring import Cells, Place
 from runners.host.environment import User, set_process_option
 from runners.host.refusals import explain
 
@@ -115,7 +114,7 @@ def supervise(
                 is_heard_out=command.is_heard_out,
             ).run()
         finally:
-            orphans.forget(process)
+            offspring.forget(process)
             if guard is not None:
                 guard.forget(process.pid)
             if pool is not None and place is not None and place.cell is not None:
@@ -140,7 +139,7 @@ def _start(
         # `Popen` would enter it before it becomes the user, who may not be allowed to
         argv, cwd = ("/bin/sh", "-c", _ENTER, cwd, *argv), "/"
     try:
-        return orphans.start_known(
+        return offspring.start_known(
             lambda: subprocess.Popen(
                 argv,
                 cwd=cwd,
@@ -261,20 +260,20 @@ class _Supervision:
             strays.end(self._hunt, 0.0, between=self._process.poll)
             raise
         finally:
-            orphans.born.pop(self._process.pid, None)
+            offspring.born.pop(self._process.pid, None)
             if self._exit_fd is not None:
                 os.close(self._exit_fd)
 
     def _note_birth(self) -> None:
         found = strays.read_process(self._process.pid)
-        orphans.born[self._process.pid] = found.age if found is not None else (0, 0)
+        offspring.born[self._process.pid] = found.age if found is not None else (0, 0)
 
     def _enclose(self) -> None:
         """From now on the process has its cgroup, if there are any."""
         place = self._place
         if place is None or self._pool is None:
             return
-        orphans.enclose(self._pool, place)
+        offspring.enclose(self._pool, place)
         self._know_place(place)
 
     def _know_place(self, place: Place) -> None:
@@ -310,7 +309,7 @@ class _Supervision:
     def _reap(self) -> None:
         """As `Popen.wait`, which does not tell how much memory was used."""
         if self._place is not None and self._pool is not None:
-            orphans.settle(self._pool, self._place)
+            offspring.settle(self._pool, self._place)
             self._know_place(self._place)
         with suppress(ChildProcessError):
             _, status, usage = os.wait4(self._process.pid, 0)
@@ -382,16 +381,16 @@ class _Supervision:
 
     def _collect(self) -> None:
         self._pump(0)
-        orphans.collect(self._process.pid)
+        offspring.collect(self._process.pid)
 
     def _has_leftovers(self) -> bool:
-        adopted = orphans.collect(self._process.pid)
+        adopted = offspring.collect(self._process.pid)
         place = self._place
         if place is None or place.is_refused:
-            self._hunt.know(orphans.find_disowned(adopted, self._process.pid))
+            self._hunt.know(offspring.find_disowned(adopted, self._process.pid))
         return (
             (place is not None and place.cell is not None and place.cell.is_occupied)
-            or orphans.has_members(self._process.pid)
+            or offspring.has_members(self._process.pid)
             or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()
         )

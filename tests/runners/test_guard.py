@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from engine.orders import Verdict
-from runners.guard import cells, strays
+from runners.guard import offspring, strays
 from runners.guard.guard import Guard
 from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
@@ -24,13 +24,13 @@ from tests.runners.contract import Log, Stop, build_order
 WORKER = """
 import os, sys, threading, time
 from pathlib import Path
-from runners.guard import cells
+from runners.guard import offspring
 from runners.guard.guard import Guard
 from runners.host.local import LocalConfig, LocalRunner
 from tests.runners.contract import Log, Stop, build_order
 
 if "NO_CELLS" in os.environ:
-    cells.make = lambda keeper: None
+    offspring.make_cells = lambda keeper: None
 folder, lease_s, margin_s, beat_s, *scripts = sys.argv[1:]
 guard = Guard(float(lease_s), float(margin_s))
 guard.start()
@@ -167,8 +167,8 @@ def test_what_hides_ends_with_a_worker_that_is_killed(launch, has_cells):
     until(lambda: is_gone(worker.guard))
     found = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True)
     assert f"sleep {seconds}" not in found.stdout.splitlines()
-    assert cells.find_parent() is None or not [
-        name for name in os.listdir(cells.find_parent()) if f"-{worker.process.pid}-" in name
+    assert offspring.find_parent() is None or not [
+        name for name in os.listdir(offspring.find_parent()) if f"-{worker.process.pid}-" in name
     ]
 
 

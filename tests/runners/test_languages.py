@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from engine.orders import ScriptWork, StepOutcome, Verdict
+from runners.host.languages import Toolbox
 from runners.host.local import LocalConfig, LocalRunner
-from runners.host.toolbox import Toolbox
 from tests.runners.contract import HOSTILE, Log, Stop, build_order
 
 GREET_GO = (

@@ -278,8 +278,8 @@ Order = Callable[..., Any]
 
 def test_the_command_comes_last_in_the_path_of_a_local_step(tmp_path: Path) -> None:
     from engine.orders import HelperFolder
-    from runners.host.environment import for_step
+    from runners.host.local import env_of_step
 
     order = build_order(tmp_path, code="true", helper=HelperFolder(tmp_path / "helper"))
-    env = for_step({"PATH": "/bin"}, order, "keeper")
+    env = env_of_step({"PATH": "/bin"}, order, "keeper")
     assert env["PATH"] == f"/bin:{tmp_path}/helper"

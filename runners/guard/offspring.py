@@ -1,22 +1,28 @@
-"""A cgroup for each step, where the system lets us make one: whatever a step starts stays in it.
+"""What the processes of steps start: it stays in the cgroup of its step, where the system lets us
+make one, and this process adopts and reaps what outlives its parent.
 
 No `setsid`, double fork, emptied environment or `su` leads out of a cgroup. It needs a cgroup v2
 file system in which this process may make folders and move processes: root has it, and users in a
-delegated slice. Few modules of the standard library only: the guard process imports this.
+delegated slice. Elsewhere, an orphan is known to be a step's by its age.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import time
+import subprocess
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from runners.guard import strays
 
 _PREFIX = "stroem-"
-_EMPTY_S = 2.0
 _READ_BYTES = 256
+_LIST_BYTES = 1 << 16
+
+_lock = threading.Lock()  # a process that just started must not be reaped before it is registered
+started: set[int] = set()
+born: dict[int, tuple[int, int]] = {}  # process of a step without a cgroup -> its age
 
 
 class Cell:
@@ -188,7 +194,7 @@ def _open_counter() -> int | None:
     return None
 
 
-def make(keeper: str) -> Cells | None:
+def make_cells(keeper: str) -> Cells | None:
     """Cgroups for the steps of the process that `keeper` names; None where the system has none for
     us. Removes empty ones of dead workers."""
     parent = find_parent()
@@ -197,13 +203,13 @@ def make(keeper: str) -> Cells | None:
     for name in os.listdir(parent):
         owner = name.removeprefix(_PREFIX)
         if name != owner and strays.has_ended(owner.replace("_", "/")):
-            _remove_empty(f"{parent}/{name}")
+            strays.remove_empty_cells(f"{parent}/{name}")
     root = f"{parent}/{_PREFIX}{keeper.replace('/', '_')}"
     with suppress(OSError):
         os.makedirs(root, exist_ok=True)
         if _can_move(root):
             return Cells(root)
-    remove(root)
+    strays.remove_cells(root)
     return None
 
 
@@ -225,27 +231,7 @@ def find_parent() -> str | None:
     return None
 
 
-def remove(root: str) -> None:
-    """End what is in the cgroups below `root`, and remove them."""
-    deadline = time.monotonic() + _EMPTY_S
-    while time.monotonic() < deadline:
-        strays.kill_members(root)
-        strays.send(signal.SIGKILL, strays.list_members(root))
-        _remove_empty(root)  # refused until the last process is wholly gone
-        if not os.path.exists(root):
-            return
-        time.sleep(0.01)
-
-
-def _remove_empty(root: str) -> None:
-    for path, _, _ in os.walk(root, topdown=False):
-        with suppress(OSError):
-            os.rmdir(path)
-
-
 def _can_move(root: str) -> bool:
-    import subprocess  # the guard process has no use for it
-
     cell = Cell(f"{root}/0")
     process = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.defpath}, stdin=subprocess.DEVNULL, start_new_session=True
@@ -257,3 +243,92 @@ def _can_move(root: str) -> bool:
         cell.close()
         process.kill()
         process.wait()
+
+
+def find_disowned(adopted: list[int], own: int) -> dict[int, int]:
+    """pid -> start of the orphans that shed their marks and can only be of this step: born in its
+    time, and after no other step began that still runs. The last of those steps ends the rest."""
+    began = born.get(own, (0, 0))
+    others = [start for pid, start in dict(born).items() if pid != own]
+    found: dict[int, int] = {}
+    for pid in adopted:
+        process = strays.read_process(pid)
+        if process is None or process.sid in (os.getsid(0), *strays.guards):
+            continue
+        is_ours = began <= process.age and not any(other <= process.age for other in others)
+        if is_ours and strays.read_marks(pid) == (None, None):
+            found[pid] = process.started
+    return found
+
+
+def start_known(
+    spawn: Callable[[], subprocess.Popen[bytes]], pool: Cells | None = None
+) -> tuple[subprocess.Popen[bytes], Place | None]:
+    """Start a process that only its owner reaps, as long as it is in `started`; its place if there
+    are cgroups."""
+    with _lock:
+        if pool is not None:
+            pool.enclose_all()
+        process = spawn()
+        started.add(process.pid)
+        return process, pool.admit(process.pid) if pool is not None else None
+
+
+def enclose(pool: Cells, place: Place) -> None:
+    """Move the process into a cgroup of its own, unless that has been done."""
+    with _lock:
+        pool.enclose(place)
+
+
+def settle(pool: Cells, place: Place) -> None:
+    """Call it when the process has ended, before it is reaped."""
+    with _lock:
+        pool.settle(place)
+
+
+def forget(process: subprocess.Popen[bytes]) -> None:
+    """Its number may be reused."""
+    started.discard(process.pid)
+
+
+def collect(group: int) -> list[int]:
+    """Reap the dead of this group and all dead orphans; returns the living orphans."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    with _lock:
+        return [pid for pid in _list_children() if not _reap(pid)]
+
+
+def has_members(group: int) -> bool:
+    """Whether the group still has members once its dead are reaped."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _list_children() -> list[int]:
+    try:
+        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = b"".join(iter(lambda: os.read(fd, _LIST_BYTES), b""))
+        finally:
+            os.close(fd)
+    except OSError:
+        return []
+    return [pid for pid in map(int, found.split()) if pid not in started]
+
+
+def _reap(pid: int) -> bool:
+    """Reap a dead orphan; True when it was one. Children of other parts of the worker share its
+    session and are left alone; leftovers of a step never share it."""
+    process = strays.read_process(pid)
+    if process is None or process.state not in "ZX" or process.sid == os.getsid(0):
+        return False
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return True
