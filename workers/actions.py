@@ -14,7 +14,6 @@ from typing import Any, assert_never
 from apps.jobs.ledger import ActionMaterial, Report
 from apps.workflow_actions.ledger import Submission
 from engine.errors import AuthorError, StroemError
-from engine.masking import masker
 from engine.orders import CommandsWork, Limits, NodesWork, StepOutcome, Verdict
 from engine.slurm_script import Launch
 from engine.workflow_actions import NO_NODES, only_asks
@@ -24,9 +23,9 @@ from runners.host.environment import User, build_base, clean_path
 from runners.host.process import Command, ProcessEnd, supervise
 from runners.lines import LineFeed
 from workers import slurm
-from workers.attempts import Attempt, Eviction, fields
+from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger, NodeLedger
-from workers.execution import CANCELLED, Ended, Performed, admitted
+from workers.execution import CANCELLED, Ended, Judge, Performed, admitted, believe
 from workers.outputs import Outputs
 from workers.reporting import LogPump, Reporter
 from workers.slurm import SlurmError
@@ -65,7 +64,7 @@ class Actions:
         stop_grace_s: float,
         user: User | None = None,
         given: Mapping[str, str] = MappingProxyType({}),
-        eviction: Eviction | None = None,
+        judge: Judge = believe,
         umask: int | None = None,
     ) -> None:
         """`given`: what commands find in their environment besides what every step does."""
@@ -79,7 +78,7 @@ class Actions:
         self._user = user
         self._umask = -1 if umask is None else umask
         self._given = given
-        self._eviction = eviction or Eviction()
+        self._judge = judge
 
     def perform(self, attempt: Attempt) -> Performed:
         """Do all that the action does, in order; the first failure ends it. Raises one of OUTAGES
@@ -95,7 +94,7 @@ class Actions:
         if not admitted(self._ledger, attempt, None, material.masks):
             cancelled = Ended(Report(claim, CANCELLED, masks=material.masks))
             return Performed(cancelled if attempt.stop.reason == "cancel" else None)
-        reporter = Reporter(claim, masker(material.masks), self._pump)
+        reporter = Reporter(claim, material.masks, self._pump)
         outcome = self._run_all(attempt, material, reporter)
         report = Report(claim, outcome, masks=material.masks, progress=attempt.progress)
         return Performed(Ended(report, reporter.close()))
@@ -171,7 +170,7 @@ class Actions:
         )
         feed.close()
         outcome = _judge(doing, end, feed.stderr_tail)
-        return self._eviction.judge(outcome, began_at, end.ended_at)
+        return self._judge(outcome, began_at, end.ended_at)
 
     def _ask_for_nodes(self, doing: _Doing, part: int) -> StepOutcome:
         """Ask Slurm for what is still missing. While Slurm is away, wait for it."""

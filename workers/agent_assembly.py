@@ -17,15 +17,13 @@ from engine.spec.tags import AGENTS
 from runners.agents.services import Services
 from workers.agent_door import AgentLedger
 from workers.agents import Agents, House
-from workers.attempts import Attempts
+from workers.attempts import Attempts, Presence, Slots, Timing
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, Bells, Ledger
 from workers.lane import Crew, Lane
-from workers.presence import Presence, Timing
 from workers.process import Worker
 from workers.reporting import LogPump
-from workers.slots import Slots
 
 log = logging.getLogger("stroem.agents")
 STOP_GRACE_S = 1.0

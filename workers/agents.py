@@ -111,7 +111,7 @@ class Agents:
             return Performed(Ended(Report(claim, _failed(str(error)), masks=masks)))
         if opened is None:
             return Performed()
-        reporter = Reporter(claim, masker(masks), self._pump)
+        reporter = Reporter(claim, masks, self._pump)
         said = Report(claim, CANCELLED, prompts.seen, masks)
         raised = opened.dialogue.raised
         work = replace(work, limits=self._limits(material.action, raised))

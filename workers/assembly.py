@@ -24,7 +24,7 @@ from workers import leaver
 from workers.actions import Actions
 from workers.allocation import AllocationPlace
 from workers.artifacts import Shelf
-from workers.attempts import Attempts, Eviction
+from workers.attempts import Attempts, Presence, Slots, Timing
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import WorkerDirectory
@@ -35,17 +35,15 @@ from workers.lane import SLOW_POLL_S, Crew, Lane
 from workers.node_environment import passed
 from workers.outputs import Outputs
 from workers.packing import Packing, find_gpus
-from workers.pins import Pins
 from workers.pipes import Helpers
-from workers.presence import Presence, Timing
-from workers.process import Worker
+from workers.pods import Pins
+from workers.process import Eviction, Worker
 from workers.reporting import LogPump
-from workers.slots import Slots
+from workers.revisions import FOLDER_MODE
 from workers.states import States
-from workers.trees import FOLDER_MODE, Scratches
+from workers.trees import Scratches, Workspaces
 from workers.users import Users
 from workers.visits import Visits
-from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
 SWEEP_EVERY_S = 20.0
@@ -63,7 +61,6 @@ class Assembly:
     catalog: Catalog
     attempts: Attempts
     directory: WorkerDirectory
-    workspaces: Workspaces
     ledger: Ledger
     packing: Packing | None
     follower: AllocationFollower | None
@@ -135,58 +132,32 @@ def assemble(
     steps and commands; `eviction` hears of the signals that tell the worker to leave.
     """
     timing = Timing.of(lease_s, config.stop_grace_secs)
-    users = Users(config.run_as)
-    user = _user_of_actions(config, users)
-    directory = WorkerDirectory(config.workspace_cache_dir, is_shared=bool(users.all))
-    guard = Guard(lease_s, timing.guard_margin_s)
-    eviction = eviction or Eviction()
-    canary = Canary()
-    eviction.is_group_told = canary.was_told_to_end
+    host = _Host.of(config, lease_s, timing, eviction or Eviction())
     attempts, slots = Attempts(), Slots(config.max_concurrent)
     offers = {**config.offers, **(allocation.offers if allocation and config.offers else {})}
     presence = Presence(
-        doors.ledger, config, attempts, guard, timing,
+        doors.ledger, config, attempts, host.guard, timing,
         version=version, busy=lambda: slots.busy, job_id=job_id, offers=offers,
     )  # fmt: skip
-    outputs = _outputs(config, doors, users, user, allocation, job_id)
     visits = Visits(
         doors.allocations, lambda: presence.worker_id, allocation.id if allocation else None, job_id
     )
     pump, ringer = LogPump(doors.ledger.append, doors.ledger.released), Ringer(doors.bells)
     crew = Crew(doors.ledger, presence, attempts, ringer, lease_s, job_id)
-    given = passed(config.pass_env, withheld)
-    if allocation is not None:
-        given |= allocation.environment(directory.root / "hosts", withheld)
-    actions = Actions(
-        doors.ledger, doors.allocations, outputs, guard, launch, pump,
-        stop_grace_s=config.stop_grace_secs, user=user, given=given, eviction=eviction,
-        umask=config.umask,
-    )  # fmt: skip
-    catalog = Catalog(_catalog_config(config, directory, given), guard)
-    workspaces = Workspaces(
-        directory,
-        doors.archive,
-        max_retained=config.max_retained_revisions,
-        mode=0o700 if users.is_exclusive else FOLDER_MODE,
-    )
-    execution = _execution(
-        config, doors, workspaces, Scratches(directory), pump, catalog, outputs, visits,
-        eviction, users, leaver.steps_grace_s(config, allocation) if allocation else None,
-    )  # fmt: skip
-    packing = (
-        Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
-        if offers
-        else None
-    )
+    outputs = _outputs(config, doors, host, allocation, job_id)
+    given = _given(config, host.directory, allocation, withheld)
+    catalog = Catalog(_catalog_config(config, host.directory, given), host.guard)
+    packing = _packing(config, offers)
     serves = allocation.serves if allocation else lambda key: True
     steps = Lane(
-        crew, slots, execution,
+        crew, slots, _execution(config, doors, host, pump, catalog, outputs, visits, allocation),
         lambda: [ref for ref in doors.ledger.covered(config.tags) if serves(ref.key)],
         packing=packing, slow_poll_s=config.poll_interval_secs or SLOW_POLL_S,
     )  # fmt: skip
     beside = Lane(
-        crew, Slots(MOST_ACTIONS), actions, lambda: doors.ledger.covered_actions(config.tags),
-        before_look=partial(visits.look_after, attempts), is_expecting=lambda: visits.is_any,
+        crew, Slots(MOST_ACTIONS), _actions(config, doors, host, pump, outputs, launch, given),
+        lambda: doors.ledger.covered_actions(config.tags),
+        before_look=partial(visits.look_after, attempts), expected=visits.by_job,
     )  # fmt: skip
     visits.wake = beside.wake
     worker = Worker(
@@ -196,9 +167,30 @@ def assemble(
     presence.after = worker.refresh_tag_sets
     follower = AllocationFollower(doors.allocations) if SUBMITS in config.tags else None
     return Assembly(
-        worker, presence, guard, catalog, attempts, directory, workspaces, doors.ledger, packing,
-        follower, canary, outputs, users,
+        worker, presence, host.guard, catalog, attempts, host.directory, doors.ledger, packing,
+        follower, host.canary, outputs, host.users,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """What a worker has of its host: users for steps, a user for actions, a directory, a guard,
+    and what tells it that it was told to leave."""
+
+    users: Users
+    user: User | None
+    directory: WorkerDirectory
+    guard: Guard
+    canary: Canary
+    eviction: Eviction
+
+    @classmethod
+    def of(cls, config: WorkerConfig, lease_s: float, timing: Timing, eviction: Eviction) -> _Host:
+        users, canary = Users(config.run_as), Canary()
+        user = _user_of_actions(config, users)
+        directory = WorkerDirectory(config.workspace_cache_dir, is_shared=bool(users.all))
+        eviction.is_group_told = canary.was_told_to_end
+        return cls(users, user, directory, Guard(lease_s, timing.guard_margin_s), canary, eviction)
 
 
 def _user_of_actions(config: WorkerConfig, users: Users) -> User | None:
@@ -212,14 +204,14 @@ def _user_of_actions(config: WorkerConfig, users: Users) -> User | None:
 def _outputs(
     config: WorkerConfig,
     doors: Doors,
-    users: Users,
-    user: User | None,
+    host: _Host,
     allocation: AllocationPlace | None,
     job_id: UUID | None,
 ) -> Outputs:
     """Output directories; in an allocation, the job's own on the host that requested it."""
     root = config.output_root or config.workspace_cache_dir / "output"
-    outputs = Outputs(root, user, is_for_group=users.is_exclusive, tell=doors.allocations.opened)
+    is_for_group = host.users.is_exclusive
+    outputs = Outputs(root, host.user, is_for_group=is_for_group, tell=doors.allocations.opened)
     if allocation is not None and allocation.output_dir and job_id is not None:
         outputs.adopt(job_id, allocation.output_dir)
         if outputs.difference:
@@ -227,35 +219,75 @@ def _outputs(
     return outputs
 
 
+def _given(
+    config: WorkerConfig,
+    directory: WorkerDirectory,
+    allocation: AllocationPlace | None,
+    withheld: Collection[str],
+) -> dict[str, str]:
+    """Variables of this process that steps and commands get, too."""
+    given = passed(config.pass_env, withheld)
+    if allocation is not None:
+        given |= allocation.environment(directory.root / "hosts", withheld)
+    return given
+
+
+def _packing(config: WorkerConfig, offers: Mapping[str, float | int]) -> Packing | None:
+    if not offers:
+        return None
+    return Packing(Offer.of(offers), find_gpus(config.num_gpus), offers.get("ends_at"))
+
+
+def _actions(
+    config: WorkerConfig,
+    doors: Doors,
+    host: _Host,
+    pump: LogPump,
+    outputs: Outputs,
+    launch: Launch,
+    given: Mapping[str, str],
+) -> Actions:
+    """What performs workflow actions."""
+    return Actions(
+        doors.ledger, doors.allocations, outputs, host.guard, launch, pump,
+        stop_grace_s=config.stop_grace_secs, user=host.user, given=given,
+        judge=host.eviction.judge, umask=config.umask,
+    )  # fmt: skip
+
+
 def _execution(
     config: WorkerConfig,
     doors: Doors,
-    workspaces: Workspaces,
-    scratches: Scratches,
+    host: _Host,
     pump: LogPump,
     catalog: Catalog,
     outputs: Outputs,
     visits: Visits,
-    eviction: Eviction,
-    users: Users,
-    walltime_grace_s: float | None,
+    allocation: AllocationPlace | None,
 ) -> Execution:
+    """What performs steps."""
+    workspaces = Workspaces(
+        host.directory,
+        doors.archive,
+        max_retained=config.max_retained_revisions,
+        mode=0o700 if host.users.is_exclusive else FOLDER_MODE,
+    )
     return Execution(
         doors.ledger,
         workspaces,
-        scratches,
+        Scratches(host.directory),
         pump,
         catalog.choose,
         Pins(config.server_url, doors.pass_for),
         doors.events,
         stop_grace_s=config.stop_grace_secs,
         runner_image=config.runner_image,
-        users=users,
+        users=host.users,
         umask=config.umask,
         outputs=outputs,
         visits=visits,
-        eviction=eviction,
-        walltime_grace_s=walltime_grace_s,
+        judge=host.eviction.judge,
+        walltime_grace_s=leaver.steps_grace_s(config, allocation) if allocation else None,
         states=States(doors.states),
         shelf=Shelf(doors.artifacts),
         helpers=Helpers(doors.ledger, doors.artifacts),

@@ -1,36 +1,30 @@
-"""The attempts that this process has in hand, in all lanes, with their stop signals; and the
-signals that end the process itself.
+"""What this worker holds: its row, its slots, its attempts in all lanes, their leases.
 
-Slurm, a service manager or a container engine may signal all processes at once. A step that ends at
-that moment did not end by itself, and its exit code proves nothing, not even 0.
+One statement every few seconds renews all attempts in hand and returns those that must stop. A
+worker that cannot renew ends its steps before their leases run out; the guard does it for a frozen
+worker.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import selectors
-import signal
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from queue import SimpleQueue
+from typing import Any, Literal, Protocol
+from uuid import UUID
 
-from engine.orders import StepOutcome, Verdict
+from apps.jobs.ledger import Claim, Renewal
+from workers.config import WorkerConfig
+from workers.door import OUTAGES, Ledger
 
-if TYPE_CHECKING:
-    from apps.jobs.ledger import Claim
-
-LOOK_EVERY_S = 0.01
-SHORTEST_S, LONGEST_S, SHARE = 0.05, 1.0, 0.01
-AROUND_S = 0.2
-_SIGSET_BYTES = 128  # of the C library's type
-BY_SIGNAL = frozenset(128 + number for number in (1, 2, 9, 15))
-BY_SLURM = (
-    "Slurm ended the allocation of this step (scancel, preemption, a lost node or the walltime)"
-)
-TOGETHER = "The worker and this step were told to end at the same time"
+log = logging.getLogger("stroem.worker")
+SCHEMA_EVERY_S = 60.0
+GLANCE_S = 1.0
+Work = Callable[[], None]
+TICK_S = 1.0  # the conductor looks for jobs out of time this often
 
 Reason = Literal["cancel", "drain", "lost", "walltime"]
 
@@ -76,9 +70,6 @@ class Stop:
                 self._callbacks.append(callback)
                 return
         callback()
-
-
-TICK_S = 1.0  # the conductor looks for jobs out of time this often
 
 
 @dataclass(slots=True, eq=False)
@@ -152,100 +143,260 @@ class Attempts:
         return len(attempts)
 
 
-class Eviction:
-    """The signals that tell this worker to leave. `is_group_told`: whether others of its processes
-    got one too."""
+class Slots:
+    """Each slot does one piece of work at a time. Calls `on_free` when a slot becomes free after
+    all were busy.
 
-    def __init__(self, *, by_slurm: bool = False) -> None:
-        """`by_slurm`: in an allocation, such a signal always means that its processes end."""
-        self.is_by_slurm = by_slurm
-        self._told_at: float | None = None
-        self._signs: selectors.BaseSelector | None = None
-        self.is_group_told: Callable[[], bool] = lambda: False
+    Daemon threads, not `concurrent.futures`, which joins its threads when the interpreter ends: a
+    draining worker must end in time even if a thread is stuck.
+    """
+
+    def __init__(self, size: int, on_free: Callable[[], None] = lambda: None) -> None:
+        self.size = size
+        self.on_free = on_free
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[Work] = SimpleQueue()
+        self._idle = threading.Condition(self._lock)
+        self._busy = 0
+        self._threads = 0
 
     @property
-    def is_told(self) -> bool:
-        return self._told_at is not None
+    def free(self) -> int:
+        return max(0, self.size - self._busy)
 
     @property
-    def text(self) -> str:
-        """What to tell people about steps that end for this."""
-        return BY_SLURM if self.is_by_slurm else ""
+    def busy(self) -> int:
+        return min(self.size, self._busy)
 
-    def note(self) -> None:
-        """The signal has come. Takes no lock: signal handlers call it."""
-        self._told_at = time.monotonic()
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Whether no slot has any work, after at most `timeout_s` seconds."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._busy == 0, timeout_s)
 
-    def listen(self) -> None:
-        """Notice signals that have no handler yet because the main thread still has to run. Call in
-        the main thread."""
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        self._signs = selectors.DefaultSelector()
-        for fd in (reading, *_pending_signs()):
-            self._signs.register(fd, selectors.EVENT_READ)
+    def offer(self, work: Work) -> bool:
+        """Do `work` now in a free slot; False if all are busy."""
+        with self._lock:
+            if self._busy >= self.size:
+                return False
+            self._take()
+        self._queue.put(work)
+        return True
 
-    def _is_under_way(self) -> bool:
-        """Whether the signal was sent: one system call, at the end of each process."""
-        return self._signs is not None and bool(self._signs.select(0))
+    def submit(self, work: Work) -> None:
+        """Do `work` as soon as a slot is free."""
+        with self._lock:
+            self._take()
+        self._queue.put(work)
 
-    def judge(
-        self, outcome: StepOutcome, began_at: float, ended_at: float | None = None
-    ) -> StepOutcome:
-        """The outcome of a process of this host that began and ended then; by default, it has just
-        ended."""
-        if outcome.verdict not in (Verdict.SUCCEEDED, Verdict.FAILED):
-            return outcome
-        why = self.explain(began_at, outcome.exit_code, ended_at)
-        return outcome if why is None else StepOutcome(Verdict.LOST, outcome.exit_code, why)
+    def _take(self) -> None:
+        self._busy += 1
+        if self._threads < min(self._busy, self.size):
+            self._threads += 1
+            threading.Thread(target=self._serve, name=f"slot-{self._threads}", daemon=True).start()
 
-    def explain(
-        self, began_at: float, exit_code: int | None, ended_at: float | None = None
-    ) -> str | None:
-        """Why a process that began and ended then did not end by itself; else None."""
-        if self.is_by_slurm:
-            # Slurm signals one process after the other: the worker's turn may come a moment later.
-            ran_s = time.monotonic() - began_at
-            moment_s = LONGEST_S if exit_code else min(max(ran_s * SHARE, SHORTEST_S), LONGEST_S)
-            _wait_for(lambda: self.is_told, moment_s)
-            return BY_SLURM if self._told_since(began_at) else None
-        if exit_code in BY_SIGNAL:
-            _wait_for(lambda: self.is_told, AROUND_S)
-        elif not self.is_told and self._is_under_way():
-            _wait_for(lambda: self.is_told, LONGEST_S)
-        if not self._told_since(began_at):
-            return None
-        is_ours = exit_code in BY_SIGNAL or self._is_same_moment(began_at, ended_at)
-        return TOGETHER if is_ours or _wait_for(self.is_group_told, AROUND_S) else None
-
-    def _is_same_moment(self, began_at: float, ended_at: float | None) -> bool:
-        """Whether the process ended too near to the signal for chance: one in fifty, however long
-        it ran."""
-        assert self._told_at is not None
-        moment_s = min((self._told_at - began_at) * SHARE, AROUND_S)
-        return abs((ended_at or time.monotonic()) - self._told_at) <= moment_s
-
-    def _told_since(self, began_at: float) -> bool:
-        return self._told_at is not None and began_at <= self._told_at
+    def _serve(self) -> None:
+        while True:
+            work = self._queue.get()
+            try:
+                work()
+            except Exception:
+                log.exception("a slot failed")
+            finally:
+                with self._lock:
+                    self._busy -= 1
+                    is_first_free = self._busy == self.size - 1
+                    if self._busy == 0:
+                        self._idle.notify_all()
+                if is_first_free:
+                    self.on_free()
 
 
-def _wait_for(condition: Callable[[], bool], within_s: float) -> bool:
-    until = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() >= until:
+class Beating(Protocol):
+    """The part of the guard that is told about renewals."""
+
+    def beat(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Intervals in seconds, derived from the length of a lease."""
+
+    lease_s: float
+    renew_s: float
+    give_up_s: float  # after the last renewal: the worker stops the step, leaving time for grace
+    guard_margin_s: float  # before the lease's end: the guard kills the step
+
+    @classmethod
+    def of(cls, lease_s: float, stop_grace_s: float) -> Timing:
+        """For 30 s: renew every 5 s, stop steps after 22 s; the guard kills them after 26 s."""
+        guard_margin_s = min(4.0, lease_s / 5)
+        spare_s = max(stop_grace_s, guard_margin_s) + lease_s / 10
+        return cls(lease_s, lease_s / 6, lease_s - min(spare_s, lease_s / 2), guard_margin_s)
+
+
+class Presence(threading.Thread):
+    """Registers the worker and renews its leases, with its own thread and database connection."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        config: WorkerConfig,
+        attempts: Attempts,
+        guard: Beating,
+        timing: Timing,
+        *,
+        version: str,
+        busy: Callable[[], int],
+        job_id: UUID | None = None,
+        offers: Mapping[str, float | int] | None = None,
+    ) -> None:
+        super().__init__(name="presence", daemon=True)
+        self._ledger = ledger
+        self._config = config
+        self._attempts = attempts
+        self._guard = guard
+        self._timing = timing
+        self._version = version
+        self._busy = busy
+        self._job_id = job_id
+        self._offers = config.offers if offers is None else offers
+        # called after every second renewal, on this thread
+        self.after: Callable[[], None] = lambda: None
+        self._closing = threading.Event()
+        self._renewed_at = 0.0
+        self._schema_checked_at = 0.0
+        self._problem: str | None = None
+        self._turn = 0
+        self.worker_id: UUID | None = None
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether this worker may claim: it renewed recently and knows the database's schema."""
+        if self.worker_id is None or self._problem is not None:
             return False
-        time.sleep(LOOK_EVERY_S)
-    return True
+        return time.monotonic() - self._renewed_at < self._timing.lease_s / 2
+
+    def register(self) -> bool:
+        """Create the worker's row. Logs and returns False if the schema does not match. Raises one
+        of OUTAGES."""
+        if not self._is_schema_known():
+            return False
+        asked_at = time.monotonic()
+        config = self._config
+        self.worker_id = self._ledger.register(
+            name=config.worker_name,
+            tags=config.tags,
+            slots=config.max_concurrent,
+            version=self._version,
+            offers=self._offers,
+            job_id=self._job_id,
+            workspaces=config.workspaces,
+        )
+        self._confirm(asked_at)
+        told = {"worker": config.worker_name, "id": self.worker_id, "slots": config.max_concurrent}
+        log.info("registered", extra={"fields": {**told, "tags": ",".join(config.tags)}})
+        return True
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def run(self) -> None:
+        away_since: float | None = None
+        pause_s = self._timing.renew_s
+        while not self._waited(pause_s):
+            try:
+                self._renew()
+                if away_since is not None:
+                    away_s = round(time.monotonic() - away_since, 1)
+                    log.info("the database answers again", extra={"fields": {"away_s": away_s}})
+                away_since, pause_s = None, self._timing.renew_s
+            except OUTAGES as error:
+                if away_since is None:
+                    away_since = time.monotonic()
+                    log.warning(
+                        "the database does not answer (%s): check that it runs and can be reached;"
+                        " running steps are ended after %g s without it",
+                        _first_line(error),
+                        self._timing.give_up_s,
+                    )
+                pause_s = min(1.0, self._timing.renew_s)
+                self._ledger.released()
+            except Exception:
+                pause_s = min(1.0, self._timing.renew_s)
+                log.exception("leases could not be renewed")
+                self._ledger.released()
+        self._ledger.released()
+
+    def _waited(self, pause_s: float) -> bool:
+        """Wait until the next renewal, or until a job in hand has run out of time. True if this
+        worker closes."""
+        due_at = time.monotonic() + pause_s
+        while not self._closing.wait(max(0.0, min(due_at - time.monotonic(), GLANCE_S))):
+            now = time.monotonic()
+            if now >= due_at or any(attempt.should_hear(now) for attempt in self._attempts.all()):
+                return False
+        return True
+
+    def watch(self) -> None:
+        """Stop attempts that were not renewed for too long. Called from another thread, as this
+        one may hang in a statement."""
+        now = time.monotonic()
+        for attempt in self._attempts.all():
+            if now - attempt.renewed_at > self._timing.give_up_s and attempt.stop.reason is None:
+                log.error(
+                    "stopped: its lease could not be renewed; check the connection to the database",
+                    extra=fields(attempt.claim),
+                )
+                attempt.stop.set("lost")
+
+    def _renew(self) -> None:
+        if self.worker_id is None:
+            self.register()
+            return
+        attempts = self._attempts.all()
+        live = {attempt.claim.attempt_id: attempt.claim.fence for attempt in attempts}
+        progress = {one.claim.attempt_id: one.progress for one in attempts if one.progress}
+        asked_at = time.monotonic()
+        renewal = self._ledger.renew(self.worker_id, live, self._busy(), progress)
+        if not renewal.is_known:
+            log.warning("this worker was counted as lost: it ends its steps and registers again")
+            self._attempts.stop_all("lost")
+            self.worker_id = None
+            self.register()
+            return
+        self._confirm(asked_at)
+        for attempt in attempts:
+            self._tell(attempt, renewal, asked_at)
+        self._look_around()
+
+    def _tell(self, attempt: Attempt, renewal: Renewal, asked_at: float) -> None:
+        attempt_id = attempt.claim.attempt_id
+        if attempt_id in renewal.lost:  # no effect if it has ended meanwhile
+            attempt.stop.set("lost")
+            return
+        attempt.renewed_at = asked_at
+        if attempt_id in renewal.cancelled:
+            attempt.stop.set("cancel")
+
+    def _confirm(self, asked_at: float) -> None:
+        self._renewed_at = asked_at
+        self._guard.beat()
+
+    def _look_around(self) -> None:
+        self._turn += 1
+        if self._turn % 2 == 0:
+            self.after()
+        if time.monotonic() - self._schema_checked_at > SCHEMA_EVERY_S:
+            self._is_schema_known()
+
+    def _is_schema_known(self) -> bool:
+        problem = self._ledger.schema_problem()
+        self._schema_checked_at = time.monotonic()
+        if problem is not None and problem != self._problem:
+            log.error("this worker claims nothing: %s", problem)
+        self._problem = problem
+        return problem is None
 
 
-def _pending_signs() -> tuple[int, ...]:
-    """A descriptor that can be read while TERM or INT is pending; none where there is no such
-    thing."""
-    make = getattr(ctypes.CDLL(None), "signalfd", None)
-    if make is None:
-        return ()
-    numbers = sum(1 << (number - 1) for number in (signal.SIGTERM, signal.SIGINT))
-    mask = (ctypes.c_ulong * (_SIGSET_BYTES // ctypes.sizeof(ctypes.c_ulong)))(numbers)
-    fd = int(make(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK))
-    return (fd,) if fd >= 0 else ()
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

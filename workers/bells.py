@@ -3,8 +3,9 @@
 Celery runs in its own thread, so the worker's life (signals, draining) never depends on the broker.
 Four changes to Celery:
 
-* Messages come to us unread (`workers.messages`): Celery would restore for ever what it fails to
-  parse, and unpack what is compressed.
+* Messages come to us unread, out of kombu's hands: Celery would restore for ever what it fails to
+  parse, and unpack what is compressed, and whoever can reach the broker can write anything into its
+  queues.
 * With prefetch off, the consumer loop must be woken when a slot becomes free; otherwise it sleeps
   while work waits.
 * Slots are also taken without Celery (polling, the step after a finish), so Celery's own count of
@@ -15,6 +16,8 @@ Four changes to Celery:
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 import threading
@@ -23,11 +26,15 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from queue import Empty
+from struct import error as StructError
 from types import MethodType
 from typing import Any
 
-from amqp.exceptions import RecoverableConnectionError
+from amqp import serialization
+from amqp.exceptions import AMQPError, RecoverableConnectionError
 from celery import bootsteps
 from celery.concurrency.base import BasePool
 from celery.exceptions import CPendingDeprecationWarning
@@ -36,15 +43,16 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from kombu.asynchronous import set_event_loop
 
-from workers import messages
+from workers.attempts import Slots
 from workers.door import Bells
-from workers.slots import Slots
 
 log = logging.getLogger("stroem.worker")
 RETRY_S = 2.0
 # bells for one tag set at a time: a worker that finds work wakes its own slots and the next worker
 MOST = 8
 TELL_S = 60.0  # between two complaints about messages that are no bells
+MOST_BYTES = 131_072  # of a message in Redis: its content is in base64 there
+Content = tuple[Any, Any, Any]  # content type, headers, body
 QUIET = (
     "celery.worker.strategy",
     "celery.app.trace",
@@ -52,6 +60,15 @@ QUIET = (
     "celery.worker",
     "celery.bootsteps",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message of a queue. `acknowledge` comes first; `read` never raises."""
+
+    queue: str
+    acknowledge: Callable[[], None]
+    read: Callable[[], Content | None]
 
 
 class Ear:
@@ -73,7 +90,7 @@ class Ear:
         self._hear = hear
         self.dropped = 0  # messages that were no bells
         self._told_at = -TELL_S
-        self._held: deque[messages.Taken] = deque()
+        self._held: deque[Taken] = deque()
         self._slots = slots
         self._keys = dict.fromkeys(keys)
         self._name = name
@@ -167,7 +184,7 @@ class Ear:
             action()
         self._take()
 
-    def _receive(self, taken: messages.Taken) -> None:
+    def _receive(self, taken: Taken) -> None:
         self._held.append(taken)
         self._take()
 
@@ -199,7 +216,7 @@ class Ear:
         hand it to us as it is."""
         self._consumer = consumer
         self._held.clear()  # the last connection's: RabbitMQ delivers them again
-        messages.divert(consumer.task_consumer, self._receive)
+        divert(consumer.task_consumer, self._receive)
         qos: Any = getattr(consumer.task_consumer.channel, "qos", None)
         original = getattr(qos, "can_consume", None)
         if original is not None:  # Redis; on RabbitMQ the prefetch count is the bound
@@ -339,3 +356,67 @@ def _consumer_class(ear: Ear) -> type[BellConsumer]:
     base: Any = Consumer.Blueprint
     blueprint = type("Blueprint", (base,), {"default_steps": [*base.default_steps, Ready]})
     return type("BoundConsumer", (BellConsumer,), {"Blueprint": blueprint})
+
+
+def divert(consumer: Any, receive: Callable[[Taken], None]) -> None:
+    """Hand every message of kombu's `consumer` to `receive`. Before it begins to consume."""
+    channel = consumer.channel
+    if hasattr(channel, "_brpop_read"):
+        channel.handlers["BRPOP"] = partial(_pop, channel, receive)
+        # What we take is gone from Redis, so there is nothing to restore but what others planted.
+        channel.qos.restore_visible = lambda *_, **__: None
+    else:
+        decoders: dict[int, Any] = serialization.PROPERTY_CLASSES
+        decoders[serialization.Basic.CLASS_ID] = _properties
+        consumer._receive_callback = partial(_delivered, receive)
+
+
+def _pop(channel: Any, receive: Callable[[Taken], None], **options: Any) -> bool:
+    """kombu's `_brpop_read`, which would also parse the message."""
+    try:
+        connection = channel.client.connection
+        try:
+            popped = channel.client.parse_response(connection, "BRPOP", **options)
+        except channel.connection_errors:
+            connection.disconnect()  # the next round connects again
+            raise
+        if not popped:
+            raise Empty
+        queue = popped[0].decode().rsplit(channel.sep, 1)[0]
+        channel._queue_cycle.rotate(queue)
+        receive(Taken(queue, lambda: None, partial(_from_redis, popped[1])))
+        return True
+    finally:
+        channel._in_poll = None
+        channel._flush_brpop_reauth()
+
+
+def _from_redis(raw: bytes) -> Content | None:
+    if len(raw) > MOST_BYTES:
+        return None
+    try:
+        match json.loads(raw):
+            case {"body": str(body), "content-type": kind, "headers": headers}:
+                return kind, headers, base64.b64decode(body, validate=True)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _delivered(receive: Callable[[Taken], None], message: Any) -> None:
+    info, properties = message.delivery_info, message.properties
+    body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+    content = (properties.get("content_type"), properties.get("application_headers"), body)
+    acknowledge = partial(message.channel.basic_ack, info["delivery_tag"])
+    receive(Taken(info["routing_key"], acknowledge, lambda: content))
+
+
+def _properties(buffer: Any, offset: int) -> tuple[dict[str, Any], int]:
+    """Properties that cannot be read are none: an error here would cost the connection, and come
+    back with the message."""
+    try:
+        return serialization.decode_properties_basic(buffer, offset)
+    except (ValueError, LookupError, TypeError, ArithmeticError, OSError, RecursionError):
+        return {}, offset
+    except (StructError, AMQPError):
+        return {}, offset

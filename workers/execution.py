@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +28,24 @@ from engine.orders import (
     Verdict,
 )
 from engine.scripts import language_of_file
-from engine.spec.model import Action, Artifacts
+from engine.spec.model import Action
 from runners import anchored
 from runners.base import Runner
 from runners.host.environment import User
+from workers import pods
 from workers.artifacts import Leaving, Shelf
-from workers.attempts import Attempt, Eviction, fields
+from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
 from workers.outputs import Outputs
-from workers.pins import Pins
 from workers.pipes import Helper, Helpers, PodHelper
+from workers.pods import Pins
 from workers.rendering import Rendered, render, wishes_of
 from workers.reporting import Batch, LogPump, Reporter
 from workers.states import States
-from workers.trees import Scratch, Scratches, Tree
+from workers.trees import Scratch, Scratches, Tree, Workspaces
 from workers.users import Users
 from workers.visits import Visits
-from workers.workspace import Workspaces
 
 log = logging.getLogger("stroem.worker")
 
@@ -72,6 +71,13 @@ class Performed:
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
+# (outcome of a process, when it began, when it ended) -> the outcome that counts
+Judge = Callable[[StepOutcome, float, float | None], StepOutcome]
+
+
+def believe(outcome: StepOutcome, began_at: float, ended_at: float | None) -> StepOutcome:
+    """Judge by what the process says itself."""
+    return outcome
 
 
 def admitted(ledger: Ledger, attempt: Attempt, seen: Any, masks: tuple[str, ...]) -> bool:
@@ -106,14 +112,14 @@ class Execution:
         umask: int | None = None,
         outputs: Outputs | None = None,
         visits: Visits | None = None,
-        eviction: Eviction | None = None,
+        judge: Judge = believe,
         walltime_grace_s: float | None = None,
         states: States | None = None,
         shelf: Shelf | None = None,
         helpers: Helpers | None = None,
     ) -> None:
         """`pick` returns the runner for an action's `type` and `runner`; it raises PlatformError if
-        there is none here."""
+        there is none here. `judge` tells whether a process of this host has ended by itself."""
         self._ledger = ledger
         self._workspaces = workspaces
         self._scratches = scratches
@@ -127,7 +133,7 @@ class Execution:
         self._umask = umask
         self._outputs = outputs
         self._visits = visits
-        self._eviction = eviction or Eviction()
+        self._judge = judge
         self._walltime_grace_s = walltime_grace_s
         self._states = states
         self._shelf = shelf
@@ -203,7 +209,7 @@ class Execution:
             if attempt.stop.reason != "cancel":
                 return None
             return Ended(Report(attempt.claim, CANCELLED, seen, masks))
-        reporter = Reporter(attempt.claim, masker(masks), self._pump)
+        reporter = Reporter(attempt.claim, masks, self._pump)
         if attempt.claim.fence > 1:  # the log of an earlier attempt may stand above
             reporter.say(f"---- Attempt {attempt.claim.number} ----")
         for note in rendered.notes:
@@ -217,17 +223,32 @@ class Execution:
         if place.helper is not None:
             outcome = place.helper.settle(outcome)
         if _is_local(rendered.action):
-            outcome = self._eviction.judge(outcome, began_at, outcome.ended_at)
-        if self._shelf is not None:
-            owner = place.user.owner if place.user is not None else None
-            is_local, wanted = _is_local(rendered.action), rendered.artifacts
-            files = Leaving(attempt, order, wanted, owner, reporter.say, is_local=is_local)
-            outcome = self._shelf.keep(files, outcome)
+            outcome = self._judge(outcome, began_at, outcome.ended_at)
+        outcome = self._keep_files(attempt, rendered, order, outcome, place, reporter.say)
         left = None
         if self._states is not None and (order.state is not None or outcome.states):
             outcome, left = self._states.remember(attempt, material, order, outcome, reporter.say)
             outcome = self._ended_by(attempt, outcome)
         return Ended(Report(attempt.claim, outcome, seen, masks, left=left), reporter.close())
+
+    def _keep_files(
+        self,
+        attempt: Attempt,
+        rendered: Rendered,
+        order: StepOrder,
+        outcome: StepOutcome,
+        place: Performed,
+        say: Callable[[str], None],
+    ) -> StepOutcome:
+        """The outcome once the artifacts that the step left, if any, are stored."""
+        assert place.scratch is not None
+        wanted = rendered.artifacts
+        if self._shelf is None or (wanted is None and not place.scratch.may_hold_artifacts):
+            return outcome
+        owner = place.user.owner if place.user is not None else None
+        is_local = _is_local(rendered.action)
+        leaving = Leaving(attempt, order, wanted, owner, say, is_local=is_local)
+        return self._shelf.keep(leaving, outcome)
 
     def _consume(
         self, attempt: Attempt, order: StepOrder, runner: Runner, reporter: Reporter
@@ -367,7 +388,7 @@ class Execution:
             return False
         if rendered.action.type != "pod":
             return True
-        return material.declares_state or _says(rendered, *STATE_VARIABLES)
+        return material.declares_state or pods.says(rendered, *STATE_VARIABLES)
 
     def _shelves(
         self,
@@ -384,19 +405,14 @@ class Execution:
         if self._shelf is None:
             return None
         if "pod" not in (action.type, action.runner):
-            return self._shelf.prepare(attempt, wanted, scratch, is_local=_is_local(action))
-        is_image, claim = action.type == "pod", attempt.claim
-        may_leave = is_wanted or (material.mentions_artifacts and not is_image)
-        if wanted is None and not may_leave and not _says(rendered, ARTIFACTS_DIR):
+            is_local = _is_local(action)
+            if is_local and wanted is None:
+                return Shelves(scratch.left)
+            return self._shelf.prepare(attempt, wanted, scratch, is_local=is_local)
+        may_leave = is_wanted or (material.mentions_artifacts and action.type != "pod")
+        if wanted is None and not may_leave and not pods.says(rendered, ARTIFACTS_DIR):
             return None
-        kept = wanted or Artifacts()
-        return Shelves(
-            scratch.left,
-            on_failure=kept.on_failure,
-            parcel=self._pins.parcel(claim, material.home),
-            takes=bool(kept.takes),
-            tell_end=partial(self._shelf.tell_end, attempt) if is_image else None,
-        )
+        return pods.shelves(self._pins, self._shelf, attempt, material, rendered, scratch)
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
         """Variables for the job's output directory; containers do not have one."""
@@ -441,13 +457,6 @@ def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:
 
 def _is_local(action: Action) -> bool:
     return (action.type, action.runner) == ("script", "local")
-
-
-def _says(rendered: Rendered, *names: str) -> bool:
-    """Whether the action's own code names one of these variables."""
-    action = rendered.action
-    texts = (action.script, action.cmd, *action.image_words, *action.env.values())
-    return any(name in text for text in texts if text for name in names)
 
 
 def _is_open(rendered: Rendered) -> bool:

@@ -2,34 +2,88 @@
 
 bell or poll -> look -> claim -> perform -> finish and claim the next -> ... until nothing is left,
 the turn is over, or the lane is closed
+
+Each slot has a tidier, which cleans up after a step while the slot waits for the database to take
+the report: no slot waits while another's million files are removed.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Protocol
 from uuid import UUID
 
 from apps.jobs.ledger import Claim, Finished, TagSetRef
 from engine.orders import Line
-from workers.attempts import Attempt, Attempts, fields
+from workers.attempts import Attempt, Attempts, Presence, Slots, fields
 from workers.bells import Ringer
 from workers.door import OUTAGES, Ledger
 from workers.execution import Ended, Performed
 from workers.packing import Packing
-from workers.presence import Presence
-from workers.slots import Slots, Sweep, Tidiers
 
 log = logging.getLogger("stroem.worker")
 TURN_S = 60.0  # how long a slot goes from attempt to attempt before it rings for others
 POLL_S = 1.0
 SLOW_POLL_S = 5.0
 QUIET_S = 30.0  # without work, before polling slows down
+
+
+class Sweep:
+    """One cleanup. `begin` it when the slot only waits; `wait` before using what it gives back."""
+
+    __slots__ = ("_has_begun", "_is_over", "_queue", "_work")
+
+    def __init__(self, work: Callable[[], None], queue: SimpleQueue[Sweep]) -> None:
+        self._work = work
+        self._queue = queue
+        self._has_begun = False
+        self._is_over = threading.Lock()
+        self._is_over.acquire()
+
+    def begin(self) -> None:
+        """Start it in the other thread. Further calls do nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._queue.put(self)
+
+    def do(self) -> None:
+        try:
+            self._work()
+        except Exception:
+            log.exception("cleaning up after a step failed")
+        finally:
+            self._is_over.release()
+
+    def wait(self) -> None:
+        self.begin()
+        with self._is_over:
+            return
+
+
+class Tidiers(threading.local):
+    """One daemon thread for each calling thread."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Sweep] | None = None
+
+    def sweep(self, work: Callable[[], None]) -> Sweep:
+        """Prepare `work` to run in the tidier's thread."""
+        if self._queue is None:
+            self._queue = SimpleQueue()
+            threading.Thread(target=_serve, args=(self._queue,), name="tidier", daemon=True).start()
+        return Sweep(work, self._queue)
+
+
+def _serve(queue: SimpleQueue[Sweep]) -> None:
+    while True:
+        queue.get().do()
 
 
 class Performer(Protocol):
@@ -67,11 +121,11 @@ class Lane:
         packing: Packing | None = None,
         slow_poll_s: float = SLOW_POLL_S,
         before_look: Callable[[], None] = lambda: None,
-        is_expecting: Callable[[], bool] = lambda: False,
+        expected: Collection[object] = (),
     ) -> None:
         """`covered` returns the lane's tag sets. With `packing`, the lane takes only what fits.
-        `before_look` is called in the slot before each look; while `is_expecting`, polling does
-        not slow down."""
+        While there is something in `expected`, `before_look` is called in the slot before each
+        look, and polling does not slow down."""
         self.slots = slots
         self._crew = crew
         self._ledger = crew.ledger
@@ -80,7 +134,7 @@ class Lane:
         self._packing = packing
         self._slow_poll_s = slow_poll_s
         self._before_look = before_look
-        self._is_expecting = is_expecting
+        self._expected = expected
         self._tidiers = Tidiers()
         self._tag_sets: dict[str, int] = {}
         self._is_open = False
@@ -117,7 +171,7 @@ class Lane:
         if now < self._polls_at:
             return
         self.wake()
-        is_quiet = now - self._last_work > QUIET_S and not self._is_expecting()
+        is_quiet = now - self._last_work > QUIET_S and not self._expected
         pause_s = self._slow_poll_s if is_quiet else min(POLL_S, self._slow_poll_s)
         self._polls_at = now + pause_s * random.uniform(0.8, 1.2)
 
@@ -133,7 +187,8 @@ class Lane:
         another slot.
         """
         try:
-            self._before_look()
+            if self._expected:
+                self._before_look()
             if (claimed := self._claim()) is not None and not self._is_open:
                 self._give_back(claimed[0])  # closed meanwhile
             elif claimed is not None:
@@ -160,7 +215,7 @@ class Lane:
             return None
         asked_at = time.monotonic()
         if self._packing is not None:
-            claim = self._claim_what_fits(worker_id, self._packing)
+            claim = self._packing.claim(self._tag_sets, partial(self._claim_of, worker_id))
         else:
             claim = self._ledger.claim(
                 worker_id,
@@ -170,16 +225,8 @@ class Lane:
             )
         return None if claim is None else (claim, asked_at)
 
-    def _claim_what_fits(self, worker_id: UUID, packing: Packing) -> Claim | None:
-        """The largest ready step that fits."""
-        with packing.lock:
-            keys = {id: key for key, id in self._tag_sets.items()}
-            for tag_set_id in packing.in_order(self._tag_sets):
-                claim = self._ledger.claim(worker_id, (tag_set_id,), job_id=self._crew.job_id)
-                if claim is not None:
-                    packing.take(claim.attempt_id, keys[tag_set_id])
-                    return claim
-        return None
+    def _claim_of(self, worker_id: UUID, tag_set_id: int) -> Claim | None:
+        return self._ledger.claim(worker_id, (tag_set_id,), job_id=self._crew.job_id)
 
     def _work(self, claim: Claim, asked_at: float) -> None:
         """Do one attempt after another until nothing is ready or the turn is over."""

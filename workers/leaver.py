@@ -11,10 +11,11 @@ from uuid import UUID
 
 from workers import slurm
 from workers.allocation import AllocationPlace
-from workers.attempts import Attempts, Eviction, Reason
+from workers.attempts import Attempts, Reason
 from workers.config import WorkerConfig
 from workers.door import OUTAGES, Ledger, VisitLedger
 from workers.packing import Packing
+from workers.process import Eviction
 
 log = logging.getLogger("stroem.worker")
 LOOK_EVERY_S = 1.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from apps.jobs.ledger import Claim
 from engine.resources import Need, Offer, split_tags
 
 LEAST_CPUS = 1  # of a step that declares none
@@ -35,6 +36,19 @@ class Packing:
     ends_at: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     _shares: dict[int, Share] = field(default_factory=dict)
+
+    def claim(
+        self, tag_sets: Mapping[str, int], claim: Callable[[int], Claim | None]
+    ) -> Claim | None:
+        """The largest ready step that fits, claimed and in its share; `claim` asks one tag set."""
+        with self.lock:
+            keys = {id: key for key, id in tag_sets.items()}
+            for tag_set_id in self.in_order(tag_sets):
+                claimed = claim(tag_set_id)
+                if claimed is not None:
+                    self.take(claimed.attempt_id, keys[tag_set_id])
+                    return claimed
+        return None
 
     def fits(self, key: str) -> bool:
         """Whether a step of the tag set `key` fits now."""

@@ -1,21 +1,29 @@
-"""The worker: its lanes, their bells and polls, and its shutdown."""
+"""The worker: its lanes, their bells and polls, its shutdown, and the signals that tell it to go.
+
+Slurm, a service manager or a container engine may signal all processes at once. A step that ends at
+that moment did not end by itself, and its exit code proves nothing, not even 0.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
+import selectors
+import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
+from engine.orders import StepOutcome, Verdict
 from engine.spec.tags import tag_set_key
-from workers.attempts import Attempts, Reason, Stop
+from workers.attempts import Attempts, Presence, Reason, Stop
 from workers.bells import Ear, Ringer
 from workers.config import ABILITIES, WorkerConfig
 from workers.door import OUTAGES, Bells, Ledger
 from workers.lane import Lane
-from workers.presence import Presence
 from workers.reporting import LogPump
 from workers.visits import Visits
 
@@ -23,6 +31,15 @@ log = logging.getLogger("stroem.worker")
 WATCH_S = 0.25
 EXIT_S = 9.0  # from the stop signals to the end, even if something hangs
 LAST_WORD_S = 4.0  # for reporting, after the steps' grace period
+LOOK_EVERY_S = 0.01
+SHORTEST_S, LONGEST_S, SHARE = 0.05, 1.0, 0.01
+AROUND_S = 0.2
+_SIGSET_BYTES = 128  # of the C library's type
+BY_SIGNAL = frozenset(128 + number for number in (1, 2, 9, 15))
+BY_SLURM = (
+    "Slurm ended the allocation of this step (scancel, preemption, a lost node or the walltime)"
+)
+TOGETHER = "The worker and this step were told to end at the same time"
 
 
 class Worker:
@@ -246,3 +263,102 @@ def likely_keys(tags: Iterable[str]) -> tuple[str, ...]:
         for size in sizes
         for chosen in combinations(others, size)
     )
+
+
+class Eviction:
+    """The signals that tell this worker to leave. `is_group_told`: whether others of its processes
+    got one too."""
+
+    def __init__(self, *, by_slurm: bool = False) -> None:
+        """`by_slurm`: in an allocation, such a signal always means that its processes end."""
+        self.is_by_slurm = by_slurm
+        self._told_at: float | None = None
+        self._signs: selectors.BaseSelector | None = None
+        self.is_group_told: Callable[[], bool] = lambda: False
+
+    @property
+    def is_told(self) -> bool:
+        return self._told_at is not None
+
+    @property
+    def text(self) -> str:
+        """What to tell people about steps that end for this."""
+        return BY_SLURM if self.is_by_slurm else ""
+
+    def note(self) -> None:
+        """The signal has come. Takes no lock: signal handlers call it."""
+        self._told_at = time.monotonic()
+
+    def listen(self) -> None:
+        """Notice signals that have no handler yet because the main thread still has to run. Call in
+        the main thread."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._signs = selectors.DefaultSelector()
+        for fd in (reading, *_pending_signs()):
+            self._signs.register(fd, selectors.EVENT_READ)
+
+    def _is_under_way(self) -> bool:
+        """Whether the signal was sent: one system call, at the end of each process."""
+        return self._signs is not None and bool(self._signs.select(0))
+
+    def judge(
+        self, outcome: StepOutcome, began_at: float, ended_at: float | None = None
+    ) -> StepOutcome:
+        """The outcome of a process of this host that began and ended then; by default, it has just
+        ended."""
+        if outcome.verdict not in (Verdict.SUCCEEDED, Verdict.FAILED):
+            return outcome
+        why = self.explain(began_at, outcome.exit_code, ended_at)
+        return outcome if why is None else StepOutcome(Verdict.LOST, outcome.exit_code, why)
+
+    def explain(
+        self, began_at: float, exit_code: int | None, ended_at: float | None = None
+    ) -> str | None:
+        """Why a process that began and ended then did not end by itself; else None."""
+        if self.is_by_slurm:
+            # Slurm signals one process after the other: the worker's turn may come a moment later.
+            ran_s = time.monotonic() - began_at
+            moment_s = LONGEST_S if exit_code else min(max(ran_s * SHARE, SHORTEST_S), LONGEST_S)
+            _wait_for(lambda: self.is_told, moment_s)
+            return BY_SLURM if self._told_since(began_at) else None
+        if exit_code in BY_SIGNAL:
+            _wait_for(lambda: self.is_told, AROUND_S)
+        elif not self.is_told and self._is_under_way():
+            _wait_for(lambda: self.is_told, LONGEST_S)
+        if not self._told_since(began_at):
+            return None
+        is_ours = exit_code in BY_SIGNAL or self._is_same_moment(began_at, ended_at)
+        return TOGETHER if is_ours or _wait_for(self.is_group_told, AROUND_S) else None
+
+    def _is_same_moment(self, began_at: float, ended_at: float | None) -> bool:
+        """Whether the process ended too near to the signal for chance: one in fifty, however long
+        it ran."""
+        assert self._told_at is not None
+        moment_s = min((self._told_at - began_at) * SHARE, AROUND_S)
+        return abs((ended_at or time.monotonic()) - self._told_at) <= moment_s
+
+    def _told_since(self, began_at: float) -> bool:
+        return self._told_at is not None and began_at <= self._told_at
+
+
+def _wait_for(condition: Callable[[], bool], within_s: float) -> bool:
+    until = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(LOOK_EVERY_S)
+    return True
+
+
+def _pending_signs() -> tuple[int, ...]:
+    """A descriptor that can be read while TERM or INT is pending; none where there is no such
+    thing."""
+    make = getattr(ctypes.CDLL(None), "signalfd", None)
+    if make is None:
+        return ()
+    numbers = sum(1 << (number - 1) for number in (signal.SIGTERM, signal.SIGINT))
+    mask = (ctypes.c_ulong * (_SIGSET_BYTES // ctypes.sizeof(ctypes.c_ulong)))(numbers)
+    fd = int(make(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK))
+    return (fd,) if fd >= 0 else ()

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from apps.jobs.ledger import Claim
-from engine.masking import LineMasker, Masker
+from engine.masking import LineMasker, masker
 from engine.orders import Line
 from workers.door import OUTAGES
 
@@ -39,11 +39,12 @@ Batch = tuple[int, tuple[Line, ...]]
 class Reporter:
     """Takes the lines of one attempt, in order, from its slot's thread."""
 
-    def __init__(self, claim: Claim, masker: Masker, pump: LogPump) -> None:
+    def __init__(self, claim: Claim, masks: tuple[str, ...], pump: LogPump) -> None:
+        """`masks`: the values to hide."""
         self.claim = claim
         self._pump = pump
         self._lock = threading.Condition()
-        self._masker = LineMasker(masker)
+        self._masker = LineMasker(masker(masks)) if masks else None
         self._lines: list[Line] = []
         self._bytes = 0
         self._since = 0.0
@@ -58,7 +59,7 @@ class Reporter:
 
     def __call__(self, line: Line) -> None:
         with self._lock:
-            for shown in self._masker.feed(line):
+            for shown in (line,) if self._masker is None else self._masker.feed(line):
                 self._keep(shown)
             if not self._is_known:
                 self._is_known = True
@@ -78,8 +79,7 @@ class Reporter:
         if self._is_known:
             self._pump.discard(self)
         with self._sending, self._lock:
-            for shown in self._masker.release():
-                self._keep(shown)
+            self._release()
             self._note_dropped()
             self._cut()
             return () if self._is_refused else tuple(batch for batch, _ in self._batches)
@@ -88,8 +88,7 @@ class Reporter:
         """Send everything now. If `append` raises, so does this; nothing is lost or sent twice."""
         with self._sending:
             with self._lock:
-                for shown in self._masker.release():
-                    self._keep(shown)
+                self._release()
                 self._cut()
             self._send(append)
 
@@ -98,10 +97,9 @@ class Reporter:
         sent twice."""
         with self._sending:
             with self._lock:
-                held_since = self._masker.oldest
+                held_since = None if self._masker is None else self._masker.oldest
                 if held_since is not None and time.time() - held_since > HELD_S:
-                    for shown in self._masker.release():
-                        self._keep(shown)
+                    self._release()
                 if self._lines and now - self._since >= OLDEST_S:
                     self._cut()
             self._send(append)
@@ -126,6 +124,11 @@ class Reporter:
                     self._forget()
                 self._note_dropped()
                 self._lock.notify_all()
+
+    def _release(self) -> None:
+        """Take what waits for the rest of a secret."""
+        for shown in () if self._masker is None else self._masker.release():
+            self._keep(shown)
 
     def _keep(self, line: Line) -> None:
         size = len(line.text) + LINE_COST

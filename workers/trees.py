@@ -9,18 +9,23 @@ A scratch directory is empty but for the input when an attempt starts. On a jour
 creating and removing a directory takes longer than a small step's process. So it is emptied
 instead, and the input file stays if the next attempt would write the same bytes. The same holds for
 the directory beside it, for artifacts.
+
+<cache>/runs/<process>/w/<name>/    working trees: taken, restored, reused
+<cache>/runs/<process>/s/<attempt>/ scratch directories
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import secrets
 import stat
 import threading
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,11 +33,11 @@ from engine.errors import PlatformError
 from runners import anchored
 from workers.archive import Manifest, copy_file, digest_of
 from workers.disk import WorkerDirectory, remove
+from workers.revisions import FOLDER_MODE, Revision, Revisions
 
 log = logging.getLogger("stroem.worker")
 INPUT = "input.json"
 Stamp = tuple[int, int, int, int, int]
-FOLDER_MODE = 0o755  # the mode of the worker's own directories above keeps other users out
 TICK_NS = 20_000_000  # change times advance in steps of up to 10 ms
 # the clock that change times come from
 CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
@@ -188,12 +193,124 @@ def stamp_of(found: os.stat_result) -> Stamp:
     return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def write_pristine(manifest: Manifest, root: Path) -> None:
-    """Make an unpacked tree read-only, to prevent accidental changes."""
-    for name, entry in manifest.files.items():
-        os.chmod(root / name, entry.mode & 0o555)
-    for name in (*manifest.folders, ""):
-        os.chmod(root / name, FOLDER_MODE & 0o555)
+@dataclass(slots=True)
+class _Kept:
+    """A revision, with its trees that no step uses now."""
+
+    revision: Revision
+    users: int = 0
+    idle: defaultdict[anchored.Owner | None, list[Tree]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+
+class Workspaces:
+    """Hands out working trees. Thread-safe."""
+
+    def __init__(
+        self,
+        directory: WorkerDirectory,
+        archive: Callable[[int], bytes],
+        *,
+        max_retained: int = 2,
+        mode: int = FOLDER_MODE,
+    ) -> None:
+        """`archive` returns a revision's tar.gz; `mode`: of trees with an owner."""
+        self._directory = directory
+        self._revisions = Revisions(directory, archive)
+        self._max_retained = max_retained
+        self._mode = mode
+        self._lock = threading.Lock()
+        self._mending = threading.Lock()
+        self._fetching: dict[str, threading.Lock] = {}
+        self._known: OrderedDict[str, _Kept] = OrderedDict()  # least recently used first
+        self.planted = self.healed = self.discarded = 0
+
+    def take(self, revision_id: int, digest: str, owner: anchored.Owner | None = None) -> Tree:
+        """An unused tree of this revision. Return it with `give_back`. `owner`: the user and group
+        that the step runs as, if not the worker's."""
+        kept = self._hold(revision_id, digest)
+        try:
+            with self._lock:
+                idle = kept.idle[owner]
+                tree = idle.pop() if idle else None
+            tree = tree or self._plant(kept.revision, revision_id, owner)
+        except BaseException:
+            self._let_go(kept)
+            raise
+        tree.take()
+        return tree
+
+    def give_back(self, digest: str, tree: Tree) -> None:
+        """After the step: restore the tree for the next one, or remove it if that fails."""
+        kept = self._known[digest]
+        try:
+            if tree.heal():
+                self.healed += 1
+        except (OSError, RecursionError, PlatformError) as error:
+            log.warning("removed a step's working tree, as restoring it failed: %s", error)
+            self.discarded += 1
+            remove(tree.path)
+        else:
+            with self._lock:
+                kept.idle[tree.owner].append(tree)
+        self._let_go(kept)
+
+    def _hold(self, revision_id: int, digest: str) -> _Kept:
+        with self._lock:
+            kept = self._known.get(digest)
+            if kept is not None:
+                kept.users += 1
+                self._known.move_to_end(digest)
+                return kept
+            fetching = self._fetching.setdefault(digest, threading.Lock())
+        with fetching:
+            with self._lock:
+                kept = self._known.get(digest)
+            if kept is None:
+                kept = _Kept(self._revisions.open(revision_id, digest))
+            with self._lock:
+                self._known[digest] = kept
+                self._known.move_to_end(digest)
+                kept.users += 1
+                self._fetching.pop(digest, None)
+                return kept
+
+    def _let_go(self, kept: _Kept) -> None:
+        with self._lock:
+            kept.users -= 1
+            free = [known for known in self._known.values() if known.users == 0]
+            surplus = free[: max(0, len(free) - self._max_retained)]
+            for known in surplus:
+                del self._known[known.revision.digest]
+        for known in surplus:
+            for tree in itertools.chain(*known.idle.values()):
+                remove(tree.path)
+            self._revisions.forget(known.revision)
+
+    def _plant(self, revision: Revision, revision_id: int, owner: anchored.Owner | None) -> Tree:
+        try:
+            return self._copy(revision, owner)
+        except Damaged:
+            with self._mending:
+                try:
+                    # another thread may have fetched it again meanwhile
+                    return self._copy(revision, owner)
+                except Damaged as damage:
+                    log.warning("%s; fetching it again", damage)
+                    self._revisions.fetch(revision_id, revision.folder)
+                return self._copy(revision, owner)
+
+    def _copy(self, revision: Revision, owner: anchored.Owner | None) -> Tree:
+        path = self._directory.trees / secrets.token_hex(6)
+        try:
+            mode = FOLDER_MODE if owner is None else self._mode
+            tree = Tree(path, revision.tree, revision.manifest, owner, mode)
+        except BaseException:
+            remove(path)
+            raise
+        self.planted += 1
+        return tree
 
 
 @dataclass(slots=True, eq=False)
@@ -210,6 +327,22 @@ class Scratch:
     stamp: Stamp | None = None
     taken_ns: int = 0
     is_secret: bool = False
+
+    @property
+    def may_hold_artifacts(self) -> bool:
+        """Also true of a directory that cannot be read: who stores its files says why."""
+        try:
+            return not self.is_bare()
+        except OSError:
+            return True
+
+    def is_bare(self) -> bool:
+        """Whether the directory for artifacts is as it was made, and empty."""
+        with anchored.folder(self.left) as fd, os.scandir(fd) as entries:
+            found = os.fstat(fd)
+            owner = os.geteuid() if self.owner is None else self.owner[0]
+            is_own = found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700
+            return is_own and next(entries, None) is None
 
 
 class Scratches:
@@ -285,7 +418,7 @@ class Scratches:
         """Remove the artifacts: their bytes are stored by now, or are not wanted."""
         if scratch.taken.exists():
             anchored.remove(str(scratch.taken), None, str(scratch.path.parent))
-        if not _is_bare(scratch):
+        if not scratch.is_bare():
             anchored.remove(str(scratch.left), None, str(scratch.path.parent))
             _make_own(scratch.left, scratch.owner)
 
@@ -300,12 +433,3 @@ def _make_own(path: Path, owner: anchored.Owner | None) -> None:
     os.mkdir(path, 0o700)
     if owner is not None:
         os.chown(path, *owner)
-
-
-def _is_bare(scratch: Scratch) -> bool:
-    """Whether the next step may have the directory for artifacts: as it was made, and empty."""
-    with anchored.folder(scratch.left) as fd, os.scandir(fd) as entries:
-        found = os.fstat(fd)
-        owner = os.geteuid() if scratch.owner is None else scratch.owner[0]
-        is_own = found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700
-        return is_own and next(entries, None) is None

@@ -45,14 +45,10 @@ class Visits:
         self._worker_id = worker_id
         self._allocation_id = allocation_id
         self._lock = threading.Lock()
-        self._visits: dict[UUID, _Visit] = {}
+        self.by_job: dict[UUID, _Visit] = {}  # always this one: a lane looks into it
         self._looked_at = 0.0
         self._is_closing = False
         self.wake: Callable[[], None] = lambda: None  # makes the actions' lane look for work
-
-    @property
-    def is_any(self) -> bool:
-        return bool(self._visits)
 
     def enter(self, job_id: UUID, stop: StopSignal) -> None:
         """Return when the job's steps may start, or `stop` is set. Raises one of OUTAGES."""
@@ -70,18 +66,18 @@ class Visits:
         if worker_id is None:
             return None
         with self._lock:
-            visit = self._visits.get(job_id)
+            visit = self.by_job.get(job_id)
             if visit is None or visit.worker_id != worker_id or visit.is_leaving:
                 session_id = self._ledger.enter(worker_id, job_id, self._allocation_id)
                 if session_id is None:
                     return None
-                visit = self._visits[job_id] = _Visit(session_id, worker_id)
+                visit = self.by_job[job_id] = _Visit(session_id, worker_id)
             return visit
 
     def look_after(self, attempts: Attempts) -> None:
         """Leave jobs that have ended and have no step running here, and forget those already left;
         once a second at most."""
-        if not self._visits:
+        if not self.by_job:
             return
         worker_id = self._worker_id()
         now = time.monotonic()
@@ -92,16 +88,16 @@ class Visits:
             self._looked_at = now
         over = set(self._ledger.over(worker_id))
         busy = {attempt.claim.job_id for attempt in attempts.all("step")}
-        for job_id, visit in list(self._visits.items()):
+        for job_id, visit in list(self.by_job.items()):
             if visit.worker_id != worker_id:  # counted as lost meanwhile; the platform ended it
-                self._visits.pop(job_id, None)
+                self.by_job.pop(job_id, None)
             elif visit.session_id in over and job_id not in busy:
                 self._leave(visit, "the job has ended")
         self._forget_left()
 
     def leave_all(self, reason: str) -> None:
         """Leave every job, as this worker ends."""
-        for visit in list(self._visits.values()):
+        for visit in list(self.by_job.values()):
             self._leave(visit, reason)
         self._forget_left()
 
@@ -112,9 +108,9 @@ class Visits:
             self.wake()
 
     def _forget_left(self) -> None:
-        for job_id, visit in list(self._visits.items()):
+        for job_id, visit in list(self.by_job.items()):
             if visit.is_leaving and self._ledger.is_left(visit.session_id):
-                self._visits.pop(job_id, None)
+                self.by_job.pop(job_id, None)
 
     def leaves_actions(self, tag_set_ids: Sequence[int]) -> bool:
         """Whether actions of these tag sets wait for a worker of the only job, such as this one."""
@@ -134,9 +130,9 @@ class Visits:
         deadline = time.monotonic() + wait_s
         self._is_closing = True
         try:
-            while self._visits:
+            while self.by_job:
                 self.leave_all("the worker ends")
-                if not self._visits or time.monotonic() >= deadline:
+                if not self.by_job or time.monotonic() >= deadline:
                     return
                 time.sleep(ASK_EVERY_S)
         except OUTAGES as error:

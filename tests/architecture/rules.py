@@ -330,7 +330,7 @@ RULES = (
         "archives_are_unpacked_entry_by_entry",
         archives_are_unpacked_entry_by_entry,
         PACKAGES,
-        "workers/workspace.py",
+        "workers/revisions.py",
         "archive.extractall(target, filter='data')\n",
     ),
     Rule(

@@ -36,6 +36,7 @@ from tests.workers.conftest import celery_app as celery_app
 from workers.assembly import assemble
 from workers.config import WorkerConfig
 from workers.door import Doors
+from workers.lane import Lane
 
 
 @pytest.mark.django_db(transaction=True)
@@ -79,6 +80,14 @@ tasks:
 MOST_OF_A_STEP, MOST_RULES, MOST_VALUES = 85, 13, 3
 
 
+def have_looked(lanes: list[Lane], polls_at: list[float]) -> bool:
+    """Whether each lane has polled since, and is done with it."""
+    return all(
+        lane._polls_at > before and not lane.slots.busy
+        for lane, before in zip(lanes, polls_at, strict=True)
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_step_goes_from_yaml_to_finished_through_few_files(
     tmp_path: Path, celery_app: Celery
@@ -92,6 +101,7 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
     )
     launch = Launch(("stroem-worker",), str(tmp_path), None)
     assembly = assemble(config, doors, launch, lease_s=600.0, version=VERSION)
+    lanes = [assembly.worker._steps, *assembly.worker._others]
     try:
         with Walk() as walk:
             assert assembly.open(Event())
@@ -100,10 +110,11 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
                 (tmp_path / name / "flow.yaml").write_text(FLOW)
                 walk.forget()
                 assert import_folder(name, tmp_path / name).current is not None
+                polls_at = [lane._polls_at for lane in lanes]
                 job = start_job(name, "main", {})
                 eventually(lambda job=job: Job.objects.get(pk=job.pk).completed_at, 60)
-                # the other lane looks for work at its own pace
-                eventually(lambda: "workers/visits.py" in walk.calls, 60)
+                # each lane looks for work at its own pace
+                eventually(lambda before=polls_at: have_looked(lanes, before), 60)
         assert Job.objects.get(pk=job.pk).status == JobStatus.COMPLETED
     finally:
         assembly.worker.drain(0.0, Event())

@@ -25,8 +25,7 @@ from tests.runners.test_local import find_python_for_all
 from tests.workers.tarballs import tarball
 from workers.disk import WorkerDirectory
 from workers.outputs import MARK, Outputs
-from workers.trees import Scratches
-from workers.workspace import Workspaces
+from workers.trees import Scratches, Workspaces
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 ROUNDS = [pytest.param(25, id="quick"), pytest.param(1000, id="long", marks=pytest.mark.slow)]

@@ -22,11 +22,10 @@ from workers.attempts import Attempt
 from workers.disk import WorkerDirectory
 from workers.execution import Execution
 from workers.outputs import Outputs
-from workers.pins import Pins
+from workers.pods import Pins
 from workers.reporting import LogPump
-from workers.trees import Scratches
+from workers.trees import Scratches, Workspaces
 from workers.users import Users
-from workers.workspace import Workspaces
 
 pytestmark = pytest.mark.root
 JOB = UUID(int=1)

@@ -13,19 +13,16 @@ from apps.triggers import ledger as events
 from stroem_project import celery_settings
 from tests.workers.fakes import FakeGuard, FakeLedger, FakeRunner
 from tests.workers.tarballs import tarball
-from workers.attempts import Attempts
+from workers.attempts import Attempts, Presence, Slots, Timing
 from workers.bells import Ringer
 from workers.config import WorkerConfig
 from workers.disk import WorkerDirectory
 from workers.execution import Execution
 from workers.lane import SLOW_POLL_S, Crew, Lane
-from workers.pins import Pins
-from workers.presence import Presence, Timing
+from workers.pods import Pins
 from workers.process import Worker
 from workers.reporting import LogPump
-from workers.slots import Slots
-from workers.trees import Scratches
-from workers.workspace import Workspaces
+from workers.trees import Scratches, Workspaces
 
 
 class Bench:

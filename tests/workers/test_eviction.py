@@ -10,7 +10,7 @@ import time
 import pytest
 
 from engine.orders import StepOutcome, Verdict
-from workers.attempts import AROUND_S, BY_SLURM, TOGETHER, Eviction
+from workers.process import AROUND_S, BY_SLURM, TOGETHER, Eviction
 
 DONE = StepOutcome(Verdict.SUCCEEDED, 0)
 KILLED = StepOutcome(Verdict.FAILED, 143, "Exit code: 143")
@@ -90,8 +90,10 @@ def test_a_signal_that_the_main_thread_has_not_seen_yet_counts() -> None:
     """Another thread judges while the main thread, busy in C, runs no handler."""
     code = """
 import hashlib, os, signal, threading, time
+import django
+django.setup()
 from engine.orders import StepOutcome, Verdict
-from workers.attempts import Eviction
+from workers.process import Eviction
 eviction = Eviction()
 eviction.is_group_told = lambda: True
 signal.signal(signal.SIGTERM, lambda number, frame: eviction.note())

@@ -11,10 +11,10 @@ from apps.jobs import bells
 from apps.jobs.ledger import Report, TagSetRef
 from engine.orders import StepOutcome, Verdict
 from tests.workers.fakes import FakeLedger, FakeRunner, claim, until_stopped
+from workers.attempts import Slots
 from workers.bells import Ringer
 from workers.execution import Ended, Performed
 from workers.lane import Crew, Lane
-from workers.slots import Slots
 
 OK = StepOutcome(Verdict.SUCCEEDED, 0)
 ACTION_TAGS = TagSetRef(50, "@actions+script")

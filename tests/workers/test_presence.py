@@ -10,8 +10,7 @@ import pytest
 from engine.orders import StepOutcome, Verdict
 from tests.standalone.processes import eventually
 from tests.workers.fakes import FakeLedger, FakeRunner, claim, until_stopped
-from workers.attempts import Stop
-from workers.presence import Timing
+from workers.attempts import Stop, Timing
 
 
 @pytest.mark.parametrize("lease_s", [3.0, 10.0, 30.0, 120.0])

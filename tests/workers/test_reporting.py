@@ -8,7 +8,6 @@ import time
 import pytest
 from django.db import OperationalError
 
-from engine.masking import masker
 from engine.orders import Line
 from tests.workers.fakes import claim
 from workers import reporting
@@ -71,7 +70,7 @@ def say(reporter: Reporter, *texts: str) -> None:
 
 
 def test_lines_are_sent_within_half_a_second(store, pump):
-    reporter = Reporter(ONE, masker(()), pump)
+    reporter = Reporter(ONE, (), pump)
     began = time.monotonic()
     say(reporter, "first")
     store.wait_for(lambda: store.texts() == ["first"])
@@ -80,7 +79,7 @@ def test_lines_are_sent_within_half_a_second(store, pump):
 
 
 def test_what_was_not_sent_is_handed_out_at_the_end(store, pump):
-    reporter = Reporter(ONE, masker(()), pump)
+    reporter = Reporter(ONE, (), pump)
     say(reporter, "a", "b")
     assert [(seq, [line.text for line in lines]) for seq, lines in reporter.close()] == [
         (1, ["a", "b"])
@@ -88,7 +87,7 @@ def test_what_was_not_sent_is_handed_out_at_the_end(store, pump):
 
 
 def test_many_lines_make_batches_of_bounded_size_in_order(store, pump):
-    reporter = Reporter(ONE, masker(()), pump)
+    reporter = Reporter(ONE, (), pump)
     texts = [f"{number:06} " + "x" * 200 for number in range(20_000)]
     say(reporter, *texts)
     rest = reporter.close()
@@ -100,7 +99,7 @@ def test_many_lines_make_batches_of_bounded_size_in_order(store, pump):
 
 
 def test_lines_survive_an_outage_and_a_lost_answer_doubles_none(store, pump):
-    reporter = Reporter(ONE, masker(()), pump)
+    reporter = Reporter(ONE, (), pump)
     store.away = True
     say(reporter, "a")
     store.wait_for(lambda: store.calls >= 2)
@@ -113,7 +112,7 @@ def test_lines_survive_an_outage_and_a_lost_answer_doubles_none(store, pump):
 
 
 def test_a_flood_during_an_outage_is_bounded_and_the_gap_is_marked(store, pump):
-    reporter = Reporter(ONE, masker(()), pump)
+    reporter = Reporter(ONE, (), pump)
     store.away = True
     say(reporter, "start")
     store.wait_for(lambda: store.calls >= 1)
@@ -129,7 +128,7 @@ def test_a_flood_during_an_outage_is_bounded_and_the_gap_is_marked(store, pump):
 
 
 def test_lines_of_an_attempt_that_is_not_ours_any_more_are_forgotten(store, pump):
-    reporter = Reporter(ONE, masker(()), pump)
+    reporter = Reporter(ONE, (), pump)
     store.is_ours = False
     say(reporter, "late")
     store.wait_for(lambda: store.calls >= 1)
@@ -141,7 +140,7 @@ def test_a_secret_that_is_printed_piece_by_piece_is_hidden_and_the_line_is_not_k
     store, pump, monkeypatch
 ):
     monkeypatch.setattr(reporting, "HELD_S", 0.2)
-    reporter = Reporter(ONE, masker(("hunter2-hunter2",)), pump)
+    reporter = Reporter(ONE, ("hunter2-hunter2",), pump)
     say(reporter, "pw hunter2-", "hunter2 end")
     store.wait_for(lambda: store.texts() == ["pw ••••••", "•••••• end"])
     say(reporter, "is it hunt")

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from workers.slots import Tidiers
+from workers.lane import Tidiers
 
 LIMIT_S = 30.0
 

@@ -16,8 +16,7 @@ from engine.errors import PlatformError
 from tests.workers.tarballs import linked_tarball, odd_tarball, tarball
 from workers.archive import unpack
 from workers.disk import WorkerDirectory, remove
-from workers.trees import Scratches
-from workers.workspace import Workspaces
+from workers.trees import Scratches, Workspaces
 
 FILES = {
     "flow.yaml": "a: 1\n",

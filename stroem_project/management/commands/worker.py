@@ -31,9 +31,9 @@ from stroem_project.handover import open_environments
 from stroem_project.health_files import keep_touching
 from workers import allocation
 from workers.allocation import AllocationPlace
-from workers.attempts import Eviction
 from workers.config import WorkerConfig, load
 from workers.leaver import Departure, Leaver
+from workers.process import Eviction
 
 if TYPE_CHECKING:
     from workers.assembly import Assembly

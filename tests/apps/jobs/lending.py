@@ -22,10 +22,9 @@ from tests.apps.jobs.builders import Hand
 from workers.attempts import Attempt
 from workers.disk import WorkerDirectory
 from workers.execution import Execution
-from workers.pins import Pins
+from workers.pods import Pins
 from workers.reporting import LogPump
-from workers.trees import Scratches
-from workers.workspace import Workspaces
+from workers.trees import Scratches, Workspaces
 
 SECRET = "owner-s3cret"
 CALLERS = "caller-s3cret"

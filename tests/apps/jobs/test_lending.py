@@ -43,7 +43,7 @@ from tests.apps.jobs.lending import (
     step_of,
 )
 from tests.apps.triggers.test_pages import person
-from workers.pins import Pins
+from workers.pods import Pins
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

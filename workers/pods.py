@@ -1,13 +1,20 @@
-"""Where pods fetch their workspace and send their files, with the passes for it."""
+"""What is different for steps in pods, which share no directory with this host: where they fetch
+their workspace and send their files, with the passes for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote, urlencode
 
-from apps.jobs.ledger import Claim, Home
+from apps.jobs.ledger import Claim, Home, Material
 from engine.errors import PlatformError
-from engine.orders import Pinned
+from engine.orders import Pinned, Shelves
+from engine.spec.model import Artifacts
+from workers.artifacts import Shelf
+from workers.attempts import Attempt
+from workers.rendering import Rendered
+from workers.trees import Scratch
 
 
 class Pins:
@@ -43,3 +50,30 @@ class Pins:
         address = f"{self._server_url}/worker/workspace/{quote(workspace, safe='')}.tar.gz"
         token = self._pass_for(claim.attempt_id, claim.fence, digest)
         return Pinned(f"{address}?{urlencode({'revision': digest})}", token)
+
+
+def shelves(
+    pins: Pins,
+    shelf: Shelf,
+    attempt: Attempt,
+    material: Material,
+    rendered: Rendered,
+    scratch: Scratch,
+) -> Shelves:
+    """Where the pod of this attempt fetches and sends files."""
+    kept = rendered.artifacts or Artifacts()
+    is_image = rendered.action.type == "pod"
+    return Shelves(
+        scratch.left,
+        on_failure=kept.on_failure,
+        parcel=pins.parcel(attempt.claim, material.home),
+        takes=bool(kept.takes),
+        tell_end=partial(shelf.tell_end, attempt) if is_image else None,
+    )
+
+
+def says(rendered: Rendered, *names: str) -> bool:
+    """Whether the action's own code names one of these variables."""
+    action = rendered.action
+    texts = (action.script, action.cmd, *action.image_words, *action.env.values())
+    return any(name in text for text in texts if text for name in names)
