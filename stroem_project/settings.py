@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from engine.log_format import FORMATTERS
+from engine.plain import FORMATTERS
 from engine.settings.readers import SECRET_LENGTH, is_repetitive
 from stroem_project import config as stroem_config
 from stroem_project.keys import read_keys

@@ -25,9 +25,9 @@ from runners.lines import LineFeed
 from workers import slurm
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger, NodeLedger
-from workers.execution import CANCELLED, Ended, Judge, Performed, admitted, believe
+from workers.execution import CANCELLED, Judge, Performed, admitted, believe
 from workers.outputs import Outputs
-from workers.reporting import LogPump, Reporter
+from workers.reporting import Ended, LogPump, Reporter
 from workers.slurm import SlurmError
 
 log = logging.getLogger("stroem.worker")

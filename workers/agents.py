@@ -33,9 +33,9 @@ from workers.agent_door import AgentLedger
 from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, Ledger
 from workers.errands import make_errand
-from workers.execution import CANCELLED, Ended, Performed
+from workers.execution import CANCELLED, Performed
 from workers.rendering import Prompts, render_prompts
-from workers.reporting import LogPump, Reporter
+from workers.reporting import Ended, LogPump, Reporter
 
 log = logging.getLogger("stroem.agents")
 T = TypeVar("T")

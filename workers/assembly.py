@@ -148,18 +148,10 @@ def assemble(
     given = _given(config, host.directory, allocation, withheld)
     catalog = Catalog(_catalog_config(config, host.directory, given), host.guard)
     packing = _packing(config, offers)
-    serves = allocation.serves if allocation else lambda key: True
-    steps = Lane(
-        crew, slots, _execution(config, doors, host, pump, catalog, outputs, visits, allocation),
-        lambda: [ref for ref in doors.ledger.covered(config.tags) if serves(ref.key)],
-        packing=packing, slow_poll_s=config.poll_interval_secs or SLOW_POLL_S,
-    )  # fmt: skip
-    beside = Lane(
-        crew, Slots(MOST_ACTIONS), _actions(config, doors, host, pump, outputs, launch, given),
-        lambda: doors.ledger.covered_actions(config.tags),
-        before_look=partial(visits.look_after, attempts), expected=visits.by_job,
-    )  # fmt: skip
-    visits.wake = beside.wake
+    execution = _execution(config, doors, host, pump, catalog, outputs, visits, allocation)
+    steps = _lane_of_steps(crew, slots, execution, config, packing, allocation)
+    actions = _actions(config, doors, host, pump, outputs, launch, given)
+    beside = _lane_of_actions(crew, actions, config, visits)
     worker = Worker(
         config, doors.ledger, doors.bells, doors.app, presence, attempts, pump, ringer, steps,
         [beside], visits,
@@ -252,6 +244,31 @@ def _actions(
         doors.ledger, doors.allocations, outputs, host.guard, launch, pump,
         stop_grace_s=config.stop_grace_secs, user=host.user, given=given,
         judge=host.eviction.judge, umask=config.umask,
+    )  # fmt: skip
+
+
+def _lane_of_actions(crew: Crew, actions: Actions, config: WorkerConfig, visits: Visits) -> Lane:
+    lane = Lane(
+        crew, Slots(MOST_ACTIONS), actions, lambda: crew.ledger.covered_actions(config.tags),
+        before_look=partial(visits.look_after, crew.attempts), expected=visits.by_job,
+    )  # fmt: skip
+    visits.wake = lane.wake
+    return lane
+
+
+def _lane_of_steps(
+    crew: Crew,
+    slots: Slots,
+    execution: Execution,
+    config: WorkerConfig,
+    packing: Packing | None,
+    allocation: AllocationPlace | None,
+) -> Lane:
+    serves = allocation.serves if allocation else lambda key: True
+    return Lane(
+        crew, slots, execution,
+        lambda: [ref for ref in crew.ledger.covered(config.tags) if serves(ref.key)],
+        packing=packing, slow_poll_s=config.poll_interval_secs or SLOW_POLL_S,
     )  # fmt: skip
 
 

@@ -15,11 +15,9 @@ from engine.errors import AuthorError, StroemError
 from engine.masking import masker
 from engine.orders import (
     ARTIFACTS_DIR,
-    STATE_VARIABLES,
     ImageWork,
     Limits,
     Pinned,
-    Resources,
     ScriptWork,
     Shelves,
     StateFolders,
@@ -38,24 +36,17 @@ from workers.attempts import Attempt, fields
 from workers.door import OUTAGES, EventLedger, Ledger
 from workers.events import Emitter
 from workers.outputs import Outputs
+from workers.packing import gpu_env
 from workers.pipes import Helper, Helpers, PodHelper
 from workers.pods import Pins
 from workers.rendering import Rendered, render, wishes_of
-from workers.reporting import Batch, LogPump, Reporter
+from workers.reporting import Ended, LogPump, Reporter
 from workers.states import States
 from workers.trees import Scratch, Scratches, Tree, Workspaces
 from workers.users import Users
 from workers.visits import Visits
 
 log = logging.getLogger("stroem.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The report of an attempt, with the log batches not yet sent."""
-
-    report: Report
-    batches: tuple[Batch, ...] = ()
 
 
 @dataclass(slots=True)
@@ -314,11 +305,13 @@ class Execution:
                 **(folders.environment if folders is not None else {}),
                 **self._output_env(attempt, material),
                 **rendered.env,
-                **_gpu_env(attempt.gpus, action),
+                **(gpu_env(attempt.gpus, is_local=_is_local(action)) if attempt.gpus else {}),
             },
             input_path=place.scratch.input_path,
             limits=Limits(claim.timeout_s, self._stop_grace_s, self._walltime_grace_s),
-            resources=_with_gpus(rendered.resources, attempt.gpus),
+            resources=replace(rendered.resources, gpus=attempt.gpus)
+            if attempt.gpus
+            else rendered.resources,
             container=wishes_of(action),
             workdir=action.workdir,
             chdir=Path(material.chdir) if material.chdir else None,
@@ -349,8 +342,11 @@ class Execution:
         place.scratch = self._scratches.open(data, owner, is_secret=is_secret)
         may_ask = rendered.calls_helper or material.mentions_helper
         folders = None
-        if self._states is not None and self._sees_state(material, rendered):
-            assert material.state is not None
+        if (
+            self._states is not None
+            and material.state is not None
+            and (rendered.action.type != "pod" or pods.sees_state(material, rendered))
+        ):
             folders = self._states.open(place.scratch, material.state)
         if may_ask and self._helpers is not None:
             place.helper = self._helpers.open(attempt, material, rendered, place.scratch)
@@ -381,15 +377,6 @@ class Execution:
             place.tree = self._workspaces.take(home.revision_id, home.digest, owner)
         return self._script(rendered, place.tree, material.step.umask), pinned
 
-    def _sees_state(self, material: Material, rendered: Rendered) -> bool:
-        """Whether the step gets directories of state. Around the image of a pod that takes a
-        container more: only if something says that it is for them."""
-        if material.state is None:
-            return False
-        if rendered.action.type != "pod":
-            return True
-        return material.declares_state or pods.says(rendered, *STATE_VARIABLES)
-
     def _shelves(
         self,
         attempt: Attempt,
@@ -416,8 +403,7 @@ class Execution:
 
     def _output_env(self, attempt: Attempt, material: Material) -> dict[str, str]:
         """Variables for the job's output directory; containers do not have one."""
-        action = material.action
-        if material.output_dir is None or self._outputs is None or not _is_local(action):
+        if material.output_dir is None or self._outputs is None or not _is_local(material.action):
             return {}
         path = str(self._outputs.open(material.output_dir, attempt.claim.job_id))
         is_torc = "TORC_JOB_ID" in material.environment
@@ -430,7 +416,7 @@ class Execution:
         return ScriptWork(
             language=action.language or language_of_file(rendered.source or "") or "shell",
             code=rendered.script,
-            is_open=_is_open(rendered),
+            is_open=rendered.is_open,
             source=rendered.source,
             args=rendered.args,
             interpreter=action.interpreter,
@@ -442,32 +428,8 @@ class Execution:
         )
 
 
-def _with_gpus(resources: Resources, gpus: tuple[str, ...]) -> Resources:
-    return replace(resources, gpus=gpus) if gpus else resources
-
-
-def _gpu_env(gpus: tuple[str, ...], action: Action) -> dict[str, str]:
-    """Names the step's own GPUs. In a container there are no others, and their numbers start at
-    0."""
-    if not gpus:
-        return {}
-    names = gpus if _is_local(action) else map(str, range(len(gpus)))
-    return {"CUDA_VISIBLE_DEVICES": ",".join(names)}
-
-
 def _is_local(action: Action) -> bool:
     return (action.type, action.runner) == ("script", "local")
-
-
-def _is_open(rendered: Rendered) -> bool:
-    """Whether the script is as its author wrote it, without known secrets: then any user of this
-    host may read it."""
-    script = rendered.script
-    return (
-        script is not None
-        and script == rendered.action.script
-        and not any(mask in script for mask in rendered.masks)
-    )
 
 
 def _failed(error: str) -> StepOutcome:

@@ -25,8 +25,9 @@ from engine.orders import Line
 from workers.attempts import Attempt, Attempts, Presence, Slots, fields
 from workers.bells import Ringer
 from workers.door import OUTAGES, Ledger
-from workers.execution import Ended, Performed
+from workers.execution import Performed
 from workers.packing import Packing
+from workers.reporting import Ended
 
 log = logging.getLogger("stroem.worker")
 TURN_S = 60.0  # how long a slot goes from attempt to attempt before it rings for others

@@ -124,3 +124,9 @@ def find_gpus(count: int | None) -> tuple[str, ...]:
         if len(visible) >= wanted
         else tuple(str(number) for number in range(wanted))
     )
+
+
+def gpu_env(gpus: tuple[str, ...], *, is_local: bool) -> dict[str, str]:
+    """Names the step's own GPUs. In a container there are no others, and their numbers start at
+    0."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus if is_local else map(str, range(len(gpus))))}

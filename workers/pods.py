@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from apps.jobs.ledger import Claim, Home, Material
 from engine.errors import PlatformError
-from engine.orders import Pinned, Shelves
+from engine.orders import STATE_VARIABLES, Pinned, Shelves
 from engine.spec.model import Artifacts
 from workers.artifacts import Shelf
 from workers.attempts import Attempt
@@ -77,3 +77,9 @@ def says(rendered: Rendered, *names: str) -> bool:
     action = rendered.action
     texts = (action.script, action.cmd, *action.image_words, *action.env.values())
     return any(name in text for text in texts if text for name in names)
+
+
+def sees_state(material: Material, rendered: Rendered) -> bool:
+    """Whether a pod's image gets directories of state, which takes a container more: only if
+    something says that it is for them."""
+    return material.declares_state or says(rendered, *STATE_VARIABLES)

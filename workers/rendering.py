@@ -57,6 +57,17 @@ class Rendered:
     artifacts: Artifacts | None = None
     calls_helper: bool = False  # its own code mentions `stroem-step`
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the script is as its author wrote it, without known secrets: then any user of
+        this host may read it."""
+        script = self.script
+        return (
+            script is not None
+            and script == self.action.script
+            and not any(mask in script for mask in self.masks)
+        )
+
 
 def render(claim: Claim, material: Material) -> Rendered:
     """Render all templates of the step. Raises AuthorError with one sentence."""

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from apps.jobs.ledger import Claim
+from apps.jobs.ledger import Claim, Report
 from engine.masking import LineMasker, masker
 from engine.orders import Line
 from workers.door import OUTAGES
@@ -34,6 +35,14 @@ LINE_COST = 80  # bytes of a line's record besides its text
 # (claim, number, lines)
 Append = Callable[[Claim, int, Sequence[Line]], bool]
 Batch = tuple[int, tuple[Line, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The report of an attempt, with the log batches not yet sent."""
+
+    report: Report
+    batches: tuple[Batch, ...] = ()
 
 
 class Reporter:

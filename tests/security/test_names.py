@@ -13,7 +13,7 @@ import pytest
 
 from apps.accounts.models import User
 from apps.workspaces import services
-from engine.log_format import FORMATTERS
+from engine.plain import FORMATTERS
 from engine.spec.model import Place
 from tests.apps.jobs.test_admin import client_of
 from tests.house import ROOT

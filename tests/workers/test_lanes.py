@@ -13,8 +13,9 @@ from engine.orders import StepOutcome, Verdict
 from tests.workers.fakes import FakeLedger, FakeRunner, claim, until_stopped
 from workers.attempts import Slots
 from workers.bells import Ringer
-from workers.execution import Ended, Performed
+from workers.execution import Performed
 from workers.lane import Crew, Lane
+from workers.reporting import Ended
 
 OK = StepOutcome(Verdict.SUCCEEDED, 0)
 ACTION_TAGS = TagSetRef(50, "@actions+script")

@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from engine.errors import PlatformError
-from engine.log_format import JsonFormatter, TextFormatter
 from engine.orders import StepOutcome, Verdict
+from engine.plain import JsonFormatter, TextFormatter
 from tests.workers.fakes import FakeLedger, FakeRunner, claim, material
 
 
