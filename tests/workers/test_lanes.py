@@ -142,3 +142,18 @@ def test_a_draining_worker_takes_bound_actions_only_and_ends_those_that_stay(bot
     parts.is_drained = True
     parts.worker.drain(0.0, hurry)
     assert [report.outcome.verdict for report in ledger.reports] == [Verdict.LOST]
+
+
+def test_a_lane_asks_about_what_it_expects_only_while_it_expects_something(bench):
+    ledger, expected, asked = FakeLedger(), [], []
+    ledger.action_tag_sets = [ACTION_TAGS]
+    parts = bench(ledger)
+    crew = Crew(ledger, parts.presence, parts.attempts, Ringer(bells), 30.0)
+    lane = Lane(
+        crew, Slots(1), FakePerformer(threading.Event()), lambda: ledger.covered_actions(()),
+        before_look=lambda: asked.append(len(expected)), expected=expected,
+    )  # fmt: skip
+    lane.look()
+    expected.append("a session")
+    lane.look()
+    assert asked == [1]

@@ -315,6 +315,19 @@ def test_a_scratch_directory_is_private_and_holds_the_input_alone(scratches):
     }
 
 
+def test_only_an_empty_directory_for_artifacts_is_passed_over(scratches):
+    """Whatever else a step made of it is for whoever stores artifacts, who also says what is wrong."""
+    scratch = scratches.open(b"{}")
+    assert not scratch.may_hold_artifacts
+    (scratch.left / "folder").mkdir()
+    assert scratch.may_hold_artifacts
+    (scratch.left / "folder").rmdir()
+    scratch.left.rmdir()
+    assert scratch.may_hold_artifacts
+    scratch.left.symlink_to(scratch.path)
+    assert scratch.may_hold_artifacts
+
+
 def litter(scratch) -> None:
     (scratch.path / "closed").mkdir()
     (scratch.path / "closed/file").write_text("x")
