@@ -25,7 +25,7 @@ from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Step
 from apps.jobs.ports import Ruling

@@ -17,7 +17,7 @@ from apps.fleet import presence, tag_sets
 from apps.jobs import door, ports
 from apps.jobs.database.sql import end_lingering, fetch_together, let_linger, retried, sweep_lines
 from apps.jobs.flow import abroad, blueprints, contexts, finishing
-from apps.jobs.flow.redaction import Told, redact_report
+from apps.jobs.flow.contexts import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import claims, rows

@@ -21,8 +21,8 @@ from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, creation
 from apps.jobs.flow.advance import Advance
+from apps.jobs.flow.contexts import blanked, redact, seal_with
 from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.redaction import blanked, redact, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions.moves import Candidate, JobState
