@@ -189,6 +189,18 @@ class Plan:
         """Whether its jobs run one after the other, because they share a state."""
         return self.task.state is not None and self.task.state.on_conflict == "serialize"
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a job may have to wait for others of its task."""
+        return self.is_serial or self.task.max_concurrent_jobs is not None
+
+    @cached_property
+    def may_be_refused(self) -> bool:
+        """Whether a step of it, or of a task that it starts, may need what an installation does
+        not have."""
+        actions = [node.action for node in self.nodes.values()]
+        return any(one.type == "agent" or one.task or one.tools for one in actions)
+
     @cached_property
     def roots(self) -> list[str]:
         return [name for name, node in self.nodes.items() if not node.step.depends_on]
@@ -198,8 +210,7 @@ class Plan:
         """Whether a job begins without a decision: its first steps just become ready."""
         roots = [self.nodes[name] for name in self.roots]
         return (
-            self.task.max_concurrent_jobs is None
-            and not self.is_serial
+            not self.is_limited
             and not self.task.workflow_actions
             and bool(roots)
             and all(

@@ -19,7 +19,7 @@ from django.db import DatabaseError
 from apps.fleet import matching, tag_sets
 from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, cancellation, children, finishing, starting
+from apps.jobs.flow import admission, blueprints, cancellation, children, finishing, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
@@ -129,7 +129,7 @@ def due_jobs() -> int:
         """,
         (FIRST_OF_A_TASK, BATCH),
     )
-    return _each("due job", (row[0] for row in rows), starting.admit)
+    return _each("due job", (row[0] for row in rows), admission.admit)
 
 
 def overdue_jobs() -> int:
