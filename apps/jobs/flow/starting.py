@@ -20,7 +20,7 @@ from django.db import IntegrityError, connection
 
 from apps.accounts.models import User
 from apps.audit.services import note
-from apps.fleet.tag_sets import tag_set_ids
+from apps.fleet.reach import tag_set_ids
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, fetch_one, jsonb, retried
 from apps.jobs.flow import abroad, blueprints, obstacles
