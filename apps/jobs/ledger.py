@@ -189,7 +189,7 @@ def _material_of_step(claim: Claim) -> Material:
     states = state_of(claim) if plan.uses_state else None
     if states is not None:
         hidden_here = (*hidden_here, *contexts.hidden_in(states))
-    around = door.surroundings_of(claim, plan, node)
+    around = door.surroundings_of(claim, plan, node) if plan.has_surroundings else door.NOTHING
     home = abroad.home_of(claim.workspace, node) if node.abroad is not None else None
     if home is not None:
         hidden_here = (*hidden_here, *home.masks)

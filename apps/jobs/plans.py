@@ -190,6 +190,11 @@ class Plan:
         return self.task.state is not None and self.task.state.on_conflict == "serialize"
 
     @property
+    def has_surroundings(self) -> bool:
+        """Whether its steps find more around them than their workspace."""
+        return self.task.source_format == "torc" or bool(self.task.workflow_actions)
+
+    @property
     def is_limited(self) -> bool:
         """Whether a job may have to wait for others of its task."""
         return self.is_serial or self.task.max_concurrent_jobs is not None
