@@ -42,6 +42,7 @@ class Node:
     # has dependents, and all they need is that their dependencies are final
     leads_to_plain: bool = False
     abroad: Abroad | None = None
+    is_plain: bool = False  # starts without a decision: no condition, no loop, on a worker
 
     @property
     def kind(self) -> str:
@@ -218,10 +219,7 @@ class Plan:
             not self.is_limited
             and not self.task.workflow_actions
             and bool(roots)
-            and all(
-                node.step.when is None and node.step.for_each is None and not node.runs_on_server
-                for node in roots
-            )
+            and all(node.is_plain for node in roots)
         )
 
     @cached_property

@@ -25,7 +25,7 @@ from apps.jobs.transitions import rows, stops
 from apps.jobs.transitions.moves import Candidate, JobState, LoopState, Result, Settled
 from engine import planner, templating
 from engine.errors import AuthorError, TemplateError
-from engine.lifecycle import JobEventKind, JobStatus, StepEventKind, StepStatus
+from engine.lifecycle import OPEN_JOB, JobEventKind, JobStatus, StepEventKind, StepStatus
 from engine.planner import JOB_CANCELLED, Promotion
 
 SUCCEEDED, FAILED = StepEventKind.SUCCEEDED, StepEventKind.FAILED
@@ -143,7 +143,7 @@ class Advance:
         failed = [name for name, event in self.moves if event is FAILED and name in self.plan.nodes]
         if failed:
             ports.failed(self.job, self.plan, failed)
-        if self.open_steps == 0 and not JobStatus(self.state.status).is_final:
+        if self.open_steps == 0 and self.state.status in OPEN_JOB:
             conclude_job(self.state, self.plan, self.bad_steps, actor=actor)
 
     def _drop(self, step_ids: list[int]) -> None:
@@ -160,7 +160,7 @@ class Advance:
             )
             if promotion is Promotion.SKIP:
                 skipped.append(candidate.id)
-            elif node.step.when is None and node.step.for_each is None and not node.runs_on_server:
+            elif node.is_plain:
                 ready.append(candidate.id)
             else:
                 self._enter(candidate, node, ready, skipped)
