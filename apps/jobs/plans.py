@@ -44,10 +44,6 @@ class Node:
     abroad: Abroad | None = None
     is_plain: bool = False  # starts without a decision: no condition, no loop, on a worker
 
-    @property
-    def kind(self) -> str:
-        return self.action.type
-
     def revision_of_action(self, own: int) -> int:
         """The revision that defines the action, its tools and the tasks that it calls."""
         return own if self.abroad is None else self.abroad.revision_id

@@ -317,10 +317,11 @@ class Advance:
 
     def dispatch(self, step_id: int, step_name: str, node: Node, each: Opened | None) -> None:
         """Hand a step to the room that runs it (a child job, an approval)."""
-        handler = ports.step_handler(node.kind)
+        handler = ports.step_handler(node.action.type)
         if handler is None:
             raise AuthorError(
-                f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet"
+                f"step '{step_name}' is of type {node.action.type}, which this installation cannot"
+                " run yet"
             )
         job = self.job
         with_secrets = node.abroad is not None and abroad.admit(job.workspace.name, node)
@@ -330,7 +331,7 @@ class Advance:
         try:
             values = templating.render_value(dict(node.step.input), view.values)
         except TemplateError as error:
-            what = "input for approval step" if node.kind == "approval" else "input of step"
+            what = "input for approval step" if node.action.type == "approval" else "input of step"
             raise TemplateError(f"Failed to render {what} '{step_name}': {error}") from error
         self._start_job()
         masks = contexts.masks_of(job, view.hidden)

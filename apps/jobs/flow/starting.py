@@ -368,7 +368,7 @@ def steps_of(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[dict[str, Any
             "id": ids[name],
             "name": name,
             "position": node.position,
-            "kind": node.kind,
+            "kind": node.action.type,
             "runner": node.runner,
             "tag_set": None if node.runs_on_server else sets[node.tag_set_key],
             "dependents": [ids[dependent] for dependent in node.dependents],
