@@ -7,6 +7,7 @@ Callers say what happened, never where to land. Terminal statuses absorb: no eve
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
@@ -389,17 +390,23 @@ def choices(enum: type[StrEnum]) -> list[tuple[str, str]]:
     return [(member.value, member.value) for member in enum]
 
 
-def step_sources(event: StepEventKind) -> tuple[StepStatus, ...]:
-    return sources(STEP_TABLE, event)
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What an event does to a row: where it lands, and the statuses that it may leave. As the plain
+    texts that a statement takes."""
+
+    target: str
+    sources: list[str]
 
 
-def step_target(event: StepEventKind) -> StepStatus:
-    return target(STEP_TABLE, event)
+def _by_event(table: Mapping[tuple[Status, Event], Status]) -> dict[Event, Move]:
+    """The table as statements read it, worked out once: steps and jobs move often."""
+    return {
+        event: Move(landing.value, [status.value for status in sources(table, event)])
+        for (_, event), landing in table.items()
+    }
 
 
-def job_sources(event: JobEventKind) -> tuple[JobStatus, ...]:
-    return sources(JOB_TABLE, event)
-
-
-def job_target(event: JobEventKind) -> JobStatus:
-    return target(JOB_TABLE, event)
+STEP_MOVES = _by_event(STEP_TABLE)
+JOB_MOVES = _by_event(JOB_TABLE)
+REQUEST_MOVES = _by_event(REQUEST_TABLE)

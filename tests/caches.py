@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def forget() -> None:
     from apps.artifacts import blobs
-    from apps.fleet import tag_sets
+    from apps.fleet import reach
     from apps.jobs import ledger
     from apps.jobs.flow import blueprints
     from apps.workspaces import fetches, secrets, snapshots
@@ -14,7 +14,7 @@ def forget() -> None:
     secrets._known.clear()
     fetches.forget()
     secrets._looked_at.clear()
-    tag_sets.forget()
+    reach.forget()
     blueprints.forget()
     ledger._pinned.cache_clear()
     ledger._workspace_of.cache_clear()

@@ -17,7 +17,7 @@ from apps.agents.models import Call, Conversation
 from apps.agents.toolbox import Tool, tools_of
 from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.advance import Advance
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.values import Claim
 from engine.agents.limits import Limits, Spent, calls_left
 from engine.errors import AuthorError

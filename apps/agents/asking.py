@@ -20,7 +20,7 @@ from apps.jobs import ports
 from apps.jobs.database.sql import storable
 from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.advance import Advance
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.ports import Asking
 from engine import templating
 from engine.agents.tools import ASK_USER

@@ -14,8 +14,8 @@ from apps.agents.toolbox import Tool
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, contexts, starting
 from apps.jobs.flow.advance import advancing
-from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
+from apps.jobs.flow.starting import Origin
 from apps.jobs.models import Job
 from apps.workspaces.models import Revision
 from engine.errors import AuthorError

@@ -11,7 +11,7 @@ from typing import Any
 
 from apps.agents.models import Call, Conversation, Turn
 from apps.jobs.database.sql import fetch_one, storable
-from apps.jobs.flow.redaction import redact, reveal, seal_with
+from apps.jobs.flow.contexts import redact, reveal, seal_with
 from engine.agents import dialogue as values
 from engine.agents.dialogue import Answer, Dialogue, Usage, Wanted
 from engine.agents.limits import Spent

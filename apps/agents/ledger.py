@@ -21,7 +21,7 @@ from apps.agents.toolbox import tools_of
 from apps.jobs.database.sql import retried, storable
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import advancing
-from apps.jobs.flow.redaction import redact, redact_and_seal, seal_with
+from apps.jobs.flow.contexts import redact, redact_and_seal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.transitions import rows
 from apps.jobs.values import Claim

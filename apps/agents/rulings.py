@@ -10,7 +10,7 @@ from apps.agents.models import Call, Conversation
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import abroad, contexts
 from apps.jobs.flow.advance import Advance
-from apps.jobs.flow.redaction import redact, redact_and_seal
+from apps.jobs.flow.contexts import redact, redact_and_seal
 from apps.jobs.ports import Ruling
 from engine.agents.tools import ASK_USER
 from engine.lifecycle import CallEventKind, CallStatus

@@ -236,7 +236,7 @@ def _fields(found: ApprovalRequest) -> Any:
     node = blueprints.load(found.job.blueprint_id).nodes.get(base)
     if node is None:
         return {}
-    is_own = node.kind == services.OWN_KIND
+    is_own = node.action.type == services.OWN_KIND
     return node.action.input if is_own else answers.fields_of(found)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.approvals.models import ApprovalRequest, Vote
 from apps.jobs.flow import abroad, contexts
-from apps.jobs.flow.redaction import blanked, redact, reveal, seal_with
+from apps.jobs.flow.contexts import blanked, redact, reveal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node
 from apps.jobs.services import resolve_input

@@ -25,7 +25,7 @@ from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Step
 from apps.jobs.ports import Ruling
@@ -212,7 +212,7 @@ def time_out(advance: Advance, request: ApprovalRequest, base: str) -> None:
 
 def _kind_of(request: ApprovalRequest, advance: Advance) -> str:
     """The type of the step that asks."""
-    return advance.plan.nodes[request.step_name.partition("[")[0]].kind
+    return advance.plan.nodes[request.step_name.partition("[")[0]].action.type
 
 
 # Deciding
@@ -240,7 +240,7 @@ def _decide(
 def _approve(case: Case, given: Mapping[str, Any], right: Right) -> Decided:
     votes = _standing(case)
     node = case.advance.plan.nodes[case.state.base]
-    fields = node.action.input if node.kind == OWN_KIND else answers.fields_of(case.request)
+    fields = node.action.input if node.action.type == OWN_KIND else answers.fields_of(case.request)
     job = case.advance.job
     form = answers.checked(job, node, fields, given, votes) if fields or given else None
     Vote.objects.create(
@@ -330,7 +330,7 @@ def _settle(
     logs.say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
     is_approved = event is StepEventKind.SUCCEEDED
     ruling = Ruling(request.step_id, request.fence, is_approved, email, result.error, given)
-    kind = case.advance.plan.nodes[case.state.base].kind
+    kind = case.advance.plan.nodes[case.state.base].action.type
     if kind != OWN_KIND and ports.decided(kind, case.advance, ruling):
         return
     moved = case.advance.settle(

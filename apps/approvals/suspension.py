@@ -13,7 +13,7 @@ from apps.approvals import transitions
 from apps.approvals.links import page_url
 from apps.approvals.models import ApprovalRequest, Notice
 from apps.jobs import ports
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.ports import Asking, Dispatch, Suspension

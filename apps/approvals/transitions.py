@@ -14,7 +14,7 @@ from uuid import UUID
 from apps.accounts.models import User
 from apps.approvals.models import ApprovalRequest, Outcome, Record
 from apps.jobs.database.sql import fetch, fetch_one
-from engine.lifecycle import REQUEST_TABLE, RequestEventKind, sources, target
+from engine.lifecycle import REQUEST_MOVES, RequestEventKind
 
 LONGEST_DETAIL = 4096
 CLOSE = """
@@ -85,15 +85,10 @@ def close(
     request_id: int, event: RequestEventKind, *, by: str = "", reason: str = ""
 ) -> datetime | None:
     """Close an open request. Returns the time, or None if it was closed before."""
+    to = REQUEST_MOVES[event]
     row = fetch_one(
         CLOSE,
-        {
-            "id": request_id,
-            "status": target(REQUEST_TABLE, event).value,
-            "sources": [source.value for source in sources(REQUEST_TABLE, event)],
-            "by": by,
-            "reason": reason,
-        },
+        {"id": request_id, "status": to.target, "sources": to.sources, "by": by, "reason": reason},
     )
     return row[0] if row else None
 

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from apps.accounts.models import User
 from apps.jobs import services
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.creation import Origin
+from apps.jobs.flow.starting import Origin
 from apps.jobs.log import cursors
 from apps.jobs.models import Job
 from apps.workspaces.connections import Listed, connections_in

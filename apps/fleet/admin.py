@@ -18,7 +18,7 @@ from apps.adminkit.badges import badge
 from apps.adminkit.counted import CountedFilter
 from apps.adminkit.generic import SuperusersOnly
 from apps.adminkit.templatetags.adminkit import moment
-from apps.fleet import presence, vitals
+from apps.fleet import reach, vitals
 from apps.fleet.models import Worker, WorkerLimit
 
 MOST_SHOWN = 8
@@ -69,7 +69,7 @@ class WorkerAdmin(ReadOnlyAdmin[Worker]):
             "title": worker.name,
             "crumbs": [("Workers", reverse("admin:fleet_worker_changelist"))],
             "worker": worker,
-            "limits": presence.limits_of(worker.name, presence.read_limits()),
+            "limits": reach.limits_of(worker.name, reach.read_limits()),
             "panels": panels.worker_page.show(request, worker),
             "opts": Worker._meta,
         }

@@ -11,7 +11,7 @@ from django.db.models import BooleanField, ExpressionWrapper
 
 from apps.fleet import vitals
 from apps.fleet.models import Worker
-from apps.fleet.presence import Groups, limits_of, read_limits
+from apps.fleet.reach import Groups, limits_of, read_limits
 from engine.resources import Offer, split_tags, too_small
 from engine.rights import matches
 from engine.spec.tags import AGENTS

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,13 +12,9 @@ from uuid import UUID
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from apps.fleet import vitals
-from apps.fleet.models import Scheduler, Worker, WorkerLimit
-from engine.rights import matches
+from apps.fleet import reach, vitals
+from apps.fleet.models import Scheduler, Worker
 
-Groups = tuple[tuple[str, ...], ...]
-Limit = tuple[str, Sequence[str]]  # patterns of workers, and of the workspaces that they may serve
-LIMITS = "SELECT workers, workspaces FROM fleet_workerlimit"
 BEAT = """
 UPDATE fleet_worker SET heartbeat_at = clock_timestamp(), busy = %(busy)s
 WHERE id = %(worker)s AND stopped_at IS NULL RETURNING id
@@ -58,49 +53,10 @@ def register(
     return worker.id
 
 
-@dataclass(slots=True)
-class _Serving:
-    """`own` never changes; `within` is what operators allow, as of the last heartbeat."""
-
-    name: str
-    own: tuple[str, ...]
-    within: Groups
-
-
-_known: dict[UUID, _Serving] = {}  # workers of this process
-
-
-def workspaces_of(worker_id: UUID) -> Groups:
-    """Groups of patterns: the worker serves the workspaces that match one of each; empty: all."""
-    known = _known.get(worker_id)
-    if known is None:
-        worker = Worker.objects.filter(id=worker_id).only("name", "workspaces").first()
-        if worker is None:
-            return ()
-        within = limits_of(worker.name, read_limits())
-        known = _known[worker_id] = _Serving(worker.name, tuple(worker.workspaces or ()), within)
-    return (known.own, *known.within) if known.own else known.within
-
-
-def heed(worker_id: UUID, limits: Iterable[Limit]) -> None:
-    """Apply what operators allow now to the worker's next claims."""
-    if (known := _known.get(worker_id)) is not None:
-        known.within = limits_of(known.name, limits)
-
-
-def read_limits() -> list[Limit]:
-    return list(WorkerLimit.objects.values_list("workers", "workspaces"))
-
-
-def limits_of(name: str, limits: Iterable[Limit]) -> Groups:
-    """The groups of patterns that operators set for workers of this name."""
-    return tuple(tuple(workspaces) for workers, workspaces in limits if matches(workers, name))
-
-
 def retire(worker_id: UUID) -> None:
     """Mark a worker as gone. Leases of the attempts it left behind expire."""
     vitals.here().filter(id=worker_id).update(stopped_at=vitals.ClockTimestamp(), busy=0)
-    _known.pop(worker_id, None)
+    reach.let_go(worker_id)
 
 
 def mark_dead(after_s: float) -> int:

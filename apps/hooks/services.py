@@ -15,8 +15,8 @@ from django.db import DatabaseError, connection, transaction
 from apps.hooks.models import HookRun
 from apps.jobs import ports, services
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
+from apps.jobs.flow.starting import Origin
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, Step
 from apps.jobs.plans import Plan

@@ -9,9 +9,9 @@ class JobsConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.jobs import ports
-        from apps.jobs.flow import children, starting, task_retries
+        from apps.jobs.flow import admission, children, task_retries
 
         ports.on_step("task", children.start_child)
         ports.on_end("retry", task_retries.on_end)
         ports.on_end("parents", children.on_child_end)
-        ports.on_end("next", starting.on_end)
+        ports.on_end("next", admission.on_end)

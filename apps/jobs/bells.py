@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from apps.fleet import tag_sets
+from apps.fleet import reach
 
 if TYPE_CHECKING:
     from kombu import Connection, Exchange, Queue
@@ -105,7 +105,7 @@ def ring_after_commit(counts: Mapping[int, int]) -> None:
     if counts:
         wanted = dict(counts)
         transaction.on_commit(
-            lambda: ring({key: wanted[id] for id, key in tag_sets.keys_of(wanted).items()})
+            lambda: ring({key: wanted[id] for id, key in reach.keys_of(wanted).items()})
         )
 
 

@@ -56,10 +56,9 @@ NOTHING = Surroundings()
 
 
 def surroundings_of(claim: Claim, plan: Plan, node: Node) -> Surroundings:
+    """Only for plans that have some."""
     task = plan.task
     if task.source_format != "torc":
-        if not task.workflow_actions:
-            return NOTHING
         return Surroundings(output_dir="", has_sessions=has_sessions(task))
     environment = {
         **torc_names(str(claim.job_id)),

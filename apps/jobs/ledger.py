@@ -13,11 +13,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError, connection, connections
 
-from apps.fleet import presence, tag_sets
+from apps.fleet import presence, reach
 from apps.jobs import door, ports
 from apps.jobs.database.sql import end_lingering, fetch_together, let_linger, retried, sweep_lines
 from apps.jobs.flow import abroad, blueprints, contexts, finishing
-from apps.jobs.flow.redaction import Told, redact_report
+from apps.jobs.flow.contexts import Told, redact_report
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import claims, rows
@@ -78,17 +78,17 @@ def retire(worker_id: UUID) -> None:
 
 def covered(tags: Collection[str]) -> tuple[TagSetRef, ...]:
     """The tag sets of steps that a worker with these tags may run."""
-    return tuple(TagSetRef(id, key) for id, key in tag_sets.covered(tags).items())
+    return tuple(TagSetRef(id, key) for id, key in reach.covered(tags).items())
 
 
 def covered_actions(tags: Collection[str]) -> tuple[TagSetRef, ...]:
     """The tag sets of workflow actions that a worker with these tags may run."""
-    return tuple(TagSetRef(id, key) for id, key in tag_sets.covered_actions(tags).items())
+    return tuple(TagSetRef(id, key) for id, key in reach.covered_actions(tags).items())
 
 
 def covered_by_agents() -> tuple[TagSetRef, ...]:
     """The tag set of agent steps, for processes that speak to models."""
-    return tuple(TagSetRef(id, key) for id, key in tag_sets.of_agents().items())
+    return tuple(TagSetRef(id, key) for id, key in reach.of_agents().items())
 
 
 def claim(
@@ -103,9 +103,9 @@ def claim(
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
     if not tag_set_ids:
         return None
-    if tag_sets.is_of_actions(tag_set_ids[0]):
+    if reach.is_of_actions(tag_set_ids[0]):
         return _claim_unit(worker_id, tag_set_ids, lease_s, job_id, only_bound)
-    serves = presence.workspaces_of(worker_id)
+    serves = reach.workspaces_of(worker_id)
     row = claims.claim(worker_id, tag_set_ids, lease_s=lease_s, job_id=job_id, serves=serves)
     return _claim(row) if row else None
 
@@ -126,7 +126,7 @@ def _claim_unit(
         job_id=job_id,
         are_units=True,
         only_bound=only_bound,
-        serves=presence.workspaces_of(worker_id),
+        serves=reach.workspaces_of(worker_id),
     )
     if row is None:
         return None
@@ -189,7 +189,7 @@ def _material_of_step(claim: Claim) -> Material:
     states = state_of(claim) if plan.uses_state else None
     if states is not None:
         hidden_here = (*hidden_here, *contexts.hidden_in(states))
-    around = door.surroundings_of(claim, plan, node)
+    around = door.surroundings_of(claim, plan, node) if plan.has_surroundings else door.NOTHING
     home = abroad.home_of(claim.workspace, node) if node.abroad is not None else None
     if home is not None:
         hidden_here = (*hidden_here, *home.masks)
@@ -254,11 +254,11 @@ def renew(
     seen, limits, (row,) = fetch_together(
         [
             (presence.BEAT, {"worker": worker_id, "busy": busy}),
-            (presence.LIMITS, {}),
+            (reach.LIMITS, {}),
             (claims.RENEW, claims.renew_params(worker_id, live, progress, lease_s)),
         ]
     )
-    presence.heed(worker_id, limits)
+    reach.heed(worker_id, limits)
     ours = frozenset(row.ours or ())
     return Renewal(bool(seen), frozenset(live) - ours, frozenset(row.cancelled or ()))
 
@@ -289,7 +289,7 @@ def finish(
         following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
     if following is not None and counts.get(following.tag_set_id):
         counts[following.tag_set_id] -= 1
-    names = tag_sets.keys_of(counts)
+    names = reach.keys_of(counts)
     return Finished(
         accepted, following, {names[id]: count for id, count in counts.items() if count}
     )
@@ -316,7 +316,7 @@ def _finish_and_claim(
     disk flush. A step of the same revision is claimed as started: its files are in place, so its
     process starts at once."""
     lease_s = settings.STROEM.recovery.heartbeat_timeout_s
-    serves = presence.workspaces_of(worker_id)
+    serves = reach.workspaces_of(worker_id)
     taking = claims.claim_params(
         worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id], serves=serves
     )

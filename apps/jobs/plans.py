@@ -42,10 +42,7 @@ class Node:
     # has dependents, and all they need is that their dependencies are final
     leads_to_plain: bool = False
     abroad: Abroad | None = None
-
-    @property
-    def kind(self) -> str:
-        return self.action.type
+    is_plain: bool = False  # starts without a decision: no condition, no loop, on a worker
 
     def revision_of_action(self, own: int) -> int:
         """The revision that defines the action, its tools and the tasks that it calls."""
@@ -189,6 +186,23 @@ class Plan:
         """Whether its jobs run one after the other, because they share a state."""
         return self.task.state is not None and self.task.state.on_conflict == "serialize"
 
+    @property
+    def has_surroundings(self) -> bool:
+        """Whether its steps find more around them than their workspace."""
+        return self.task.source_format == "torc" or bool(self.task.workflow_actions)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a job may have to wait for others of its task."""
+        return self.is_serial or self.task.max_concurrent_jobs is not None
+
+    @cached_property
+    def may_be_refused(self) -> bool:
+        """Whether a step of it, or of a task that it starts, may need what an installation does
+        not have."""
+        actions = [node.action for node in self.nodes.values()]
+        return any(one.type == "agent" or one.task or one.tools for one in actions)
+
     @cached_property
     def roots(self) -> list[str]:
         return [name for name, node in self.nodes.items() if not node.step.depends_on]
@@ -198,14 +212,10 @@ class Plan:
         """Whether a job begins without a decision: its first steps just become ready."""
         roots = [self.nodes[name] for name in self.roots]
         return (
-            self.task.max_concurrent_jobs is None
-            and not self.is_serial
+            not self.is_limited
             and not self.task.workflow_actions
             and bool(roots)
-            and all(
-                node.step.when is None and node.step.for_each is None and not node.runs_on_server
-                for node in roots
-            )
+            and all(node.is_plain for node in roots)
         )
 
     @cached_property

@@ -7,16 +7,24 @@ from typing import Any
 from uuid import UUID
 
 from apps.accounts.models import User
-from apps.jobs.database.sql import fetch_one, retried
-from apps.jobs.flow import blueprints, cancellation, contexts, creation
+from apps.jobs.database.sql import retried
+from apps.jobs.flow import blueprints, cancellation, contexts
 from apps.jobs.flow.bursts import launch_all
-from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.starting import create, launch, prepare, resolve_input, start_at
+from apps.jobs.flow.starting import (
+    Birth,
+    Origin,
+    create,
+    launch,
+    prepare,
+    resolve_input,
+    start_at,
+    start_job,
+    write,
+)
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
-from apps.workspaces.models import Revision, Workspace
-from apps.workspaces.snapshots import definition_of
-from engine.errors import Conflict, NotFound
+from apps.workspaces.models import Workspace
+from engine.errors import NotFound
 from engine.lifecycle import JobEventKind
 from engine.spec.model import Hooks, Task
 from engine.spec.model import Workspace as Definition
@@ -33,50 +41,6 @@ __all__ = [
     "start_at",
     "start_job",
 ]
-
-TRIAL = "run"  # `manage.py run` tries a task out, on a database of its own
-
-
-def start_job(
-    workspace: str,
-    task_name: str,
-    given: Mapping[str, Any],
-    *,
-    source_type: str = "api",
-    source_id: str = "",
-    user: User | None = None,
-    priority: int | None = None,
-) -> Job:
-    """Start a job of a task by hand, with checked input. Raises NotFound, InputError or Conflict
-    before anything is written."""
-    found = fetch_one(
-        "SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,)
-    )
-    if found is None or found[1] is None:
-        raise _no_revision(workspace)
-    revision = Revision(id=found[1], workspace_id=found[0])
-    task = definition_of(revision.pk).tasks.get(task_name)
-    if task is not None and not task.manual and source_id != TRIAL:
-        raise Conflict(
-            f"Task '{task_name}' is not started by hand (`manual: false`): its triggers, hooks and"
-            " other tasks start it"
-        )
-    origin = Origin(
-        source_type,
-        source_id or (user.email if user else ""),
-        user.pk if user else None,
-        noted_in=workspace,
-        noted_by=user.email if user else "",
-    )
-    return start_at(revision, task_name, given, origin, priority=priority)
-
-
-def _no_revision(workspace: str) -> NotFound:
-    found = Workspace.objects.filter(name=workspace).first()
-    if found is None:
-        return NotFound(f"Workspace '{workspace}' not found")
-    problems = f": {len(found.problems)} problem(s), see `validate`" if found.problems else ""
-    return NotFound(f"Workspace '{workspace}' has no usable revision{problems}")
 
 
 @retried
@@ -100,7 +64,7 @@ def record_job(
         Origin(source_type, user.email, user.pk),
         input,
     )
-    job, _ = creation.write(birth)
+    job, _ = write(birth)
     pen.move_job(job.id, JobEventKind.SUCCEEDED, output=output, actor=user.email)
     return job
 

@@ -13,8 +13,8 @@ from django.db.models import Q, QuerySet
 
 from apps.jobs import services as jobs
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
+from apps.jobs.flow.starting import Birth, Origin
 from apps.jobs.models import Job
 from apps.triggers import transitions
 from apps.triggers.models import Firing, Trigger

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from apps.jobs import services as jobs
 from apps.jobs.database.sql import retried
-from apps.jobs.flow.creation import Birth
+from apps.jobs.flow.starting import Birth
 from apps.triggers import dials, transitions
 from apps.triggers.attempts import Attempt
 from apps.triggers.models import Firing, Trigger

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from apps.jobs.flow import contexts
-from apps.jobs.flow.redaction import reveal
+from apps.jobs.flow.contexts import reveal
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.triggers import transitions

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from apps.accounts.models import User
 from apps.audit.services import note
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.models import Job
 from apps.triggers import firing, transitions
 from apps.triggers.models import Delivery, Firing, Trigger

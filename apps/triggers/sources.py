@@ -12,8 +12,8 @@ from django.db import DatabaseError
 from apps.jobs import services as jobs
 from apps.jobs.database.sql import fetch, fetch_named, retried
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.creation import CONSUMER, Origin
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
+from apps.jobs.flow.starting import CONSUMER, Origin
 from apps.triggers.models import Source
 from apps.workspaces.errors import SecretError
 from apps.workspaces.models import Revision

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from apps.jobs.database.sql import fetch, fetch_one
 from apps.jobs.flow import contexts
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.workflow_actions import runs

@@ -10,7 +10,7 @@ from django.shortcuts import render
 
 from apps.jobs import veils
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.pages.job import found
 from apps.workflow_actions.models import Member
 from apps.workflow_actions.snapshots import action_json, seen_of

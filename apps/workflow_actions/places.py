@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from apps.fleet import tag_sets
+from apps.fleet import reach
 from apps.fleet.models import Allocation
 from apps.jobs import bells
 from apps.jobs.flow import blueprints
@@ -67,7 +67,7 @@ def release(unit_id: int, job_id: UUID, row: JobAction) -> str:
     if is_fixed:
         return NO_NODE
     key = action_key(workflow_actions.tags_of(one.action))
-    units.retag(unit_id, tag_sets.tag_set_ids([key])[key])
+    units.retag(unit_id, reach.tag_set_ids([key])[key])
     step_pen.note(
         job_id, "action_released", f"{one.label}: no node is left to run it; any worker may"
     )

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from apps.fleet import tag_sets
+from apps.fleet import reach
 from apps.fleet.models import Worker
 from apps.jobs import bells
 from apps.jobs.flow import blueprints
@@ -74,7 +74,7 @@ def add(
         row.id,
         f"{row.id}" if session_id is None else f"{row.id}/{session_id}",
         kind="nodes" if workflow_actions.only_asks(one.action.do) else "commands",
-        tag_set_id=tag_sets.tag_set_ids([key])[key],
+        tag_set_id=reach.tag_set_ids([key])[key],
         timeout_s=timeout.seconds if timeout else settings.STROEM.default_step_timeout_s,
         bound_to=bound_to,
         lasts=row.trigger_type in LASTING,
@@ -95,7 +95,7 @@ def add_again(row: JobAction, number: int) -> None:
         row.id,
         f"{row.id}{AGAIN}{number}",
         kind="nodes",
-        tag_set_id=tag_sets.tag_set_ids([key])[key],
+        tag_set_id=reach.tag_set_ids([key])[key],
         timeout_s=timeout.seconds if timeout else settings.STROEM.default_step_timeout_s,
     )
     transaction.on_commit(partial(bells.ring, {key: 1}))

@@ -14,7 +14,7 @@ from apps.fleet import transitions as fleet_pen
 from apps.fleet.models import WorkerSession
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.models import Job, Unit
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen

@@ -18,7 +18,7 @@ from django.urls import reverse
 from apps.fleet.models import Allocation
 from apps.jobs.database.sql import fetch_named
 from apps.jobs.flow import blueprints, contexts
-from apps.jobs.flow.redaction import redact
+from apps.jobs.flow.contexts import redact
 from apps.jobs.models import Attempt, Job, Unit
 from apps.jobs.plans import Plan
 from apps.workflow_actions.models import JobAction

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from apps.fleet import presence, tag_sets, vitals
+from apps.fleet import presence, reach, vitals
 from apps.jobs import bells
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import finishing
@@ -37,7 +37,7 @@ def lose_workers(allocation_id: UUID | None = None) -> int:
         why += slurm_states.hint(state, slurm_script.walltime_in(script))
         for (attempt_id,) in fetch(ATTEMPTS, (worker_id,)):
             _, ready = finishing.lose(attempt_id, reason=f"Worker {name} was lost: {why}")
-            bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+            bells.ring({key: ready[id] for id, key in reach.keys_of(ready).items()})
         presence.retire(worker_id)
     if rows:
         sessions.lose_orphans()

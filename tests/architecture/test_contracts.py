@@ -109,7 +109,7 @@ HIDDEN = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from {} imp
     ("room", "above", "below"),
     [
         ("apps/jobs", "services", "values"),
-        ("apps/jobs/flow", "advance", "conclusion"),
+        ("apps/jobs/flow", "advance", "contexts"),
         ("apps/workflow_actions", "services", "models"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The life-cycle tables of what is not a step or a job."""
+"""The life-cycle tables of what is not a step or a job, and all as statements read them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from engine.lifecycle import (
     ALLOCATION_TABLE,
     DELIVERY_TABLE,
     FIRING_TABLE,
+    JOB_MOVES,
+    JOB_TABLE,
+    REQUEST_MOVES,
     REQUEST_TABLE,
     SESSION_TABLE,
+    STEP_MOVES,
+    STEP_TABLE,
+    Move,
     sources,
     target,
 )
@@ -35,3 +41,14 @@ def test_requests_sessions_allocations_and_firings_end_once_and_each_event_lands
     for event in type(next(iter(table))[1]):
         left = sources(table, event)
         assert left and {table[source, event] for source in left} == {target(table, event)}
+
+
+@pytest.mark.parametrize(
+    ("table", "moves"),
+    [(STEP_TABLE, STEP_MOVES), (JOB_TABLE, JOB_MOVES), (REQUEST_TABLE, REQUEST_MOVES)],
+)
+def test_statements_read_exactly_the_table(
+    table: dict[tuple[StrEnum, StrEnum], StrEnum], moves: dict[StrEnum, Move]
+) -> None:
+    read = {(left, event): move.target for event, move in moves.items() for left in move.sources}
+    assert read == table

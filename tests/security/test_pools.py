@@ -14,7 +14,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import Role, User
-from apps.fleet import presence, tag_sets
+from apps.fleet import reach
 from apps.fleet.models import Worker, WorkerLimit
 from apps.jobs import ledger
 from apps.jobs.models import Attempt, Step
@@ -91,11 +91,11 @@ def test_nor_commands_of_workflow_actions(tmp_path: Path) -> None:
         key = action_key(("script",))
         units.add(
             job.pk, OwnerKind.ACTION, 10**9, "x", kind="commands",
-            tag_set_id=tag_sets.tag_set_ids([key])[key], timeout_s=None,
+            tag_set_id=reach.tag_set_ids([key])[key], timeout_s=None,
         )  # fmt: skip
     pool = Pool("team-a")
     sets = [ref.id for ref in ledger.covered_actions(pool.tags)]
-    serves = presence.workspaces_of(pool.id)
+    serves = reach.workspaces_of(pool.id)
     taking = partial(claims.claim, pool.id, sets, lease_s=30.0, are_units=True, serves=serves)
     assert taking().job_id == jobs[1].pk
     assert taking() is None

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from apps.artifacts.models import FileSet, State, StateFile, StateVersion
 from apps.jobs.database.sql import repaired
-from apps.jobs.flow.redaction import redact_and_seal, reveal
+from apps.jobs.flow.contexts import redact_and_seal, reveal
 from apps.jobs.models import Attempt
 from apps.jobs.ports import Leaving
 from engine import state as engine

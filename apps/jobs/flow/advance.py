@@ -1,4 +1,5 @@
-"""Advances a job: from what has just become final to what may run now, until nothing changes.
+"""Advances a job: from what has just become final to what may run now, until nothing changes; and
+ends it when no step is open. Every job ends here.
 
 Runs inside the transaction that holds the job's lock. The planner decides, the pen writes. The cost
 depends on the neighbours of what moved, never on the size of the job.
@@ -6,6 +7,7 @@ depends on the neighbours of what moved, never on the size of the job.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,9 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from apps.jobs import ports
+from apps.jobs.database.sql import fetch
 from apps.jobs.flow import abroad, contexts
-from apps.jobs.flow.conclusion import conclude_job
-from apps.jobs.flow.redaction import Opened, redact, redact_result, seal_with
+from apps.jobs.flow.contexts import Opened, redact, redact_result, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
 from apps.jobs.transitions import moves as pen
@@ -23,12 +25,24 @@ from apps.jobs.transitions import rows, stops
 from apps.jobs.transitions.moves import Candidate, JobState, LoopState, Result, Settled
 from engine import planner, templating
 from engine.errors import AuthorError, TemplateError
-from engine.lifecycle import JobEventKind, JobStatus, StepEventKind
+from engine.lifecycle import OPEN_JOB, JobEventKind, JobStatus, StepEventKind, StepStatus
 from engine.planner import JOB_CANCELLED, Promotion
 
 SUCCEEDED, FAILED = StepEventKind.SUCCEEDED, StepEventKind.FAILED
 SKIPPED, CANCELLED = StepEventKind.SKIPPED, StepEventKind.CANCELLED
 LOOP_ERROR = "for_each expression error: "
+ERRORS = """
+SELECT name, status, error FROM jobs_step
+WHERE job_id = %s AND owner_kind = 'step' AND loop_id IS NULL AND status IN ('failed', 'cancelled')
+    AND NOT (tolerates AND status = 'failed')
+ORDER BY completed_at, position LIMIT 20
+"""
+LEAF_OUTPUTS = """
+SELECT name, output::text, output_sealed FROM jobs_step
+WHERE job_id = %s AND name = ANY(%s) AND status = 'completed' AND has_output ORDER BY position
+"""
+NO_STOP = ("", False)
+WITHOUT_WORDS = {StepStatus.FAILED: "failed", StepStatus.CANCELLED: "was cancelled"}
 
 
 class Advance:
@@ -129,7 +143,7 @@ class Advance:
         failed = [name for name, event in self.moves if event is FAILED and name in self.plan.nodes]
         if failed:
             ports.failed(self.job, self.plan, failed)
-        if self.open_steps == 0 and not JobStatus(self.state.status).is_final:
+        if self.open_steps == 0 and self.state.status in OPEN_JOB:
             conclude_job(self.state, self.plan, self.bad_steps, actor=actor)
 
     def _drop(self, step_ids: list[int]) -> None:
@@ -146,7 +160,7 @@ class Advance:
             )
             if promotion is Promotion.SKIP:
                 skipped.append(candidate.id)
-            elif node.step.when is None and node.step.for_each is None and not node.runs_on_server:
+            elif node.is_plain:
                 ready.append(candidate.id)
             else:
                 self._enter(candidate, node, ready, skipped)
@@ -303,10 +317,11 @@ class Advance:
 
     def dispatch(self, step_id: int, step_name: str, node: Node, each: Opened | None) -> None:
         """Hand a step to the room that runs it (a child job, an approval)."""
-        handler = ports.step_handler(node.kind)
+        handler = ports.step_handler(node.action.type)
         if handler is None:
             raise AuthorError(
-                f"step '{step_name}' is of type {node.kind}, which this installation cannot run yet"
+                f"step '{step_name}' is of type {node.action.type}, which this installation cannot"
+                " run yet"
             )
         job = self.job
         with_secrets = node.abroad is not None and abroad.admit(job.workspace.name, node)
@@ -316,7 +331,7 @@ class Advance:
         try:
             values = templating.render_value(dict(node.step.input), view.values)
         except TemplateError as error:
-            what = "input for approval step" if node.kind == "approval" else "input of step"
+            what = "input for approval step" if node.action.type == "approval" else "input of step"
             raise TemplateError(f"Failed to render {what} '{step_name}': {error}") from error
         self._start_job()
         masks = contexts.masks_of(job, view.hidden)
@@ -340,3 +355,53 @@ def advancing(job_id: UUID, load_plan: Any) -> Advance | None:
     job."""
     state = pen.lock(job_id)
     return Advance(state, load_plan(state.blueprint_id)) if state else None
+
+
+# The end of a job
+
+
+def conclude_job(state: JobState, plan: Plan, bad_steps: int, *, actor: str = "") -> None:
+    """End a job that has no open step. Called with the job locked.
+
+    Its output is {step: output} of the steps without dependents.
+    """
+    reason, is_timed_out = stops.stop_of(state.id) if state.is_cancelling or bad_steps else NO_STOP
+    event = planner.conclude(
+        bad_steps=bad_steps, is_cancelling=state.is_cancelling, is_timed_out=is_timed_out
+    )
+    is_success = event is JobEventKind.SUCCEEDED
+    found = fetch(LEAF_OUTPUTS, (state.id, plan.leaves)) if is_success else []
+    output = {name: json.loads(text) for name, text, _ in found if text} or None
+    sealed = contexts.sealed_job_output(found)
+    error = "" if is_success else reason or _errors(state.id)
+    ended = pen.move_job(
+        state.id, event, output=output, output_sealed=sealed, error=error, actor=actor
+    )
+    if ended is None or (
+        is_success
+        and not (
+            ended.has_parent
+            or ended.is_told
+            or state.has_actions
+            or plan.hooks.on_success
+            or plan.is_watched
+            or plan.is_serial
+        )
+    ):
+        return  # it has already ended, or nothing waits for its success
+    job = Job.objects.select_related("revision", "workspace").defer(*pen.HEAVY).get(id=state.id)
+    ports.ended(job, plan)
+
+
+def _errors(job_id: UUID) -> str:
+    """The errors of the steps that the job may not tolerate."""
+    return "; ".join(
+        _in_words(name, error or WITHOUT_WORDS[status])
+        for name, status, error in fetch(ERRORS, (job_id,))
+    )
+
+
+def _in_words(name: str, error: str) -> str:
+    """The error with the step's name before it, which many an error begins with already."""
+    prefix = f"Step '{name}': "
+    return error if error.startswith(prefix) else prefix + error

@@ -21,7 +21,7 @@ from apps.workspaces.snapshots import definition_of
 from engine.dag import topological_order
 from engine.errors import NotFound
 from engine.spec import freeze
-from engine.spec.model import Action, Hooks, Task, Workspace
+from engine.spec.model import Action, Hooks, Step, Task, Workspace
 
 # Actions of other workspaces, by full name: as they are lent, or why they are not
 Borrowed = Mapping[str, Shared | str]
@@ -183,18 +183,16 @@ def store(content: Mapping[str, Any]) -> int:
     return found
 
 
-def _is_plain(task: Task, actions: Mapping[str, Action], names: list[str]) -> bool:
+def _is_plain(step: Step, action: Action) -> bool:
+    return step.when is None and step.for_each is None and action.type not in SERVER_KINDS
+
+
+def _are_plain(task: Task, actions: Mapping[str, Action], names: list[str]) -> bool:
     steps = [task.flow[name] for name in names]
     return (
         bool(steps)
         and not task.workflow_actions
-        and all(
-            step.when is None
-            and step.for_each is None
-            and step.join != "all"
-            and actions[step.action].type not in SERVER_KINDS
-            for step in steps
-        )
+        and all(step.join != "all" and _is_plain(step, actions[step.action]) for step in steps)
     )
 
 
@@ -217,8 +215,9 @@ def load(blueprint_id: int) -> Plan:
             actions[task.flow[name].action],
             position,
             tuple(dependents[name]),
-            _is_plain(task, actions, dependents[name]),
+            _are_plain(task, actions, dependents[name]),
             abroad.get(task.flow[name].action),
+            _is_plain(task.flow[name], actions[task.flow[name].action]),
         )
         for position, name in enumerate(order)
     }

@@ -8,7 +8,7 @@ from uuid import UUID
 from apps.audit.services import note
 from apps.jobs import ports
 from apps.jobs.database.sql import retried
-from apps.jobs.flow import blueprints, creation
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
@@ -70,7 +70,7 @@ def _time_out_one(job_id: UUID) -> bool:
     advance = advancing(job_id, blueprints.load)
     if advance is None or JobStatus(advance.state.status).is_final:
         return False
-    reason = f"Job timed out after {creation.time_limit_of(advance.plan.task)}"
+    reason = f"Job timed out after {starting.time_limit_of(advance.plan.task)}"
     if not stops.stop_in_time(job_id, reason):
         return False
     _stop(advance, "", reason, reason)

@@ -12,8 +12,8 @@ from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, cancellation, starting
 from apps.jobs.flow.advance import advancing
-from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.redaction import blanked, redact
+from apps.jobs.flow.contexts import blanked, redact
+from apps.jobs.flow.starting import Origin
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.ports import Dispatch

@@ -1,32 +1,44 @@
-"""What templates may see: plain JSON with secret values in clear. Never logged, never stored."""
+"""The values of a job: in clear for templates, masked for people, sealed for later.
+
+What is in clear is plain JSON: never logged, never stored. A sealed value carries a list of the
+secret values in it, so that whoever opens it can mask them too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from apps.jobs import ports
 from apps.jobs.database.sql import fetch
-from apps.jobs.flow.redaction import Opened, reveal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node, Plan
+from apps.jobs.transitions.moves import Result
 from apps.jobs.transitions.rows import Instance
+from apps.jobs.values import Claim, Report
 from apps.workspaces.errors import SecretError
+from apps.workspaces.sealing import seal, unseal
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine import templating
 from engine.lifecycle import StepStatus
+from engine.masking import MASK, masker, secret_strings
+from engine.orders import StepOutcome
 from engine.output import load_stored
 
 if TYPE_CHECKING:
-    from engine.state import Seen
+    from engine.state import Left, Seen
 
 OUTPUTS = """
 SELECT name, status, output::text, output_sealed, error FROM jobs_step
 WHERE job_id = %s AND name = ANY(%s) AND loop_id IS NULL
     AND status IN ('completed', 'failed', 'skipped', 'cancelled', 'suspended')
 """
+Opened = tuple[Any, tuple[str, ...]]  # a value and its secret values
+
+
+# What templates see
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +181,87 @@ def sealed_job_output(found: Iterable[tuple[str, str | None, bytes | None]]) -> 
     outputs = {name: _output(text, sealed) for name, text, sealed in rows}
     hidden = {secret for _, there in outputs.values() for secret in there}
     return seal_with({name: value for name, (value, _) in outputs.items()}, hidden)
+
+
+# What is stored
+
+
+def redact(value: Any, masks: tuple[str, ...]) -> Any:
+    """The value with secrets masked."""
+    return masker(masks).value(value) if masks else value
+
+
+def blanked(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """`values` with the named entries hidden completely, however short."""
+    return values | {name: MASK for name in names if values.get(name) is not None}
+
+
+def redact_and_seal(value: Any, masks: tuple[str, ...]) -> tuple[Any, bytes | None]:
+    """The masked value, and the sealed original if they differ."""
+    seen = redact(value, masks)
+    return seen, None if seen == value else seal_with(value, masks)
+
+
+def seal_with(value: Any, hidden: Iterable[str]) -> bytes:
+    """The value sealed, with the `hidden` values that it contains."""
+    within = secret_strings(value, _keys_of(value))
+    return seal(
+        {
+            "value": value,
+            "hidden": [text for text in hidden if any(text in other for other in within)],
+        }
+    )
+
+
+def reveal(sealed: bytes | memoryview) -> Opened:
+    """A sealed value, and the secret values in it."""
+    content = unseal(sealed)
+    return content["value"], tuple(content["hidden"])
+
+
+def redact_result(result: Result, masks: tuple[str, ...]) -> Result:
+    """The result with error and output masked; an output with secrets is also kept sealed."""
+    if not masks:
+        return result
+    error = masker(masks).text(result.error)
+    if result.output_sealed is not None or not result.has_output:
+        return replace(result, error=error, output=redact(result.output, masks))
+    output, sealed = redact_and_seal(result.output, masks)
+    return replace(result, error=error, output=output, output_sealed=sealed)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A worker's report as it may be stored: secrets masked, and sealed beside."""
+
+    claim: Claim
+    outcome: StepOutcome
+    result: Result
+    input: Any
+    progress: int | None
+    left: Left | None = None  # in clear, with `masks`: its keeper masks and seals
+    masks: tuple[str, ...] = ()
+
+
+def redact_report(report: Report) -> Told:
+    """Mask a report once, for everything that is done with it."""
+    outcome, masks = report.outcome, report.masks
+    result = Result(outcome.error or "", outcome.output, outcome.has_output)
+    if masks:
+        result = redact_result(result, masks)
+        outcome = replace(outcome, error=result.error or None, output=result.output)
+    seen = redact(report.input, masks)
+    return Told(report.claim, outcome, result, seen, report.progress, report.left, masks)
+
+
+def _keys_of(value: Any) -> list[str]:
+    keys: list[str] = []
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            keys += item
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple):
+            stack.extend(item)
+    return keys

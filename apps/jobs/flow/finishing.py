@@ -17,7 +17,7 @@ from apps.jobs import ports
 from apps.jobs.database.sql import fetch_named, fetch_one, retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.flow.redaction import Told, redact
+from apps.jobs.flow.contexts import Told, redact
 from apps.jobs.ports import Leaving, Rules, UnitRef
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions.claims import Completion

@@ -10,7 +10,7 @@ from uuid import UUID
 from apps.audit.services import note
 from apps.jobs import bells, ports
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, creation, starting
+from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
@@ -69,7 +69,7 @@ def _restart(job_id: UUID, actor: str) -> None:
     reopening.reopen_steps(reopened)
     reopening.reopen_instances([step.id for step in reopened])
     reopening.hold_back({flow[name].id: count for name, count in blocked.items()})
-    timeout_s = creation.time_out_s(plan)
+    timeout_s = starting.time_out_s(plan)
     reopening.reopen_job(job_id, open_steps=len(again), timeout_s=timeout_s)
     if not pen.move_job(job_id, JobEventKind.REOPENED, actor=actor):
         raise Conflict("the job's status has changed in the meantime")

@@ -1,4 +1,4 @@
-"""Starts a job: what is refused, what must wait, and the first steps that may run.
+"""Starts a job: its row and its steps in one transaction, and the first steps that may run.
 
 Bells ring after the commit. `launch` is safe inside a transaction: hooks and a parent's advance
 call it there.
@@ -6,49 +6,146 @@ call it there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from os import urandom
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 
+from apps.accounts.models import User
 from apps.audit.services import note
+from apps.fleet.reach import tag_set_ids
 from apps.jobs import bells, ports
-from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, creation
+from apps.jobs.database.sql import fetch, fetch_one, jsonb, retried
+from apps.jobs.flow import abroad, blueprints, obstacles
 from apps.jobs.flow.advance import Advance
-from apps.jobs.flow.creation import Birth, Origin
-from apps.jobs.flow.redaction import blanked, redact, seal_with
+from apps.jobs.flow.contexts import blanked, redact, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
+from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Candidate, JobState
-from apps.workspaces.models import Revision
+from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from apps.workspaces.snapshots import definition_of
 from engine import templating
-from engine.agents.servers import refusal, server_of
-from engine.errors import AuthorError, NotFound
-from engine.lifecycle import OPEN_JOB, JobStatus
+from engine.errors import Conflict, NotFound
 from engine.planner import Tally
 from engine.spec.inputs import resolve, secret_fields
-from engine.spec.model import Action, InputField, Task, Workspace
-from engine.spec.problems import did_you_mean
+from engine.spec.model import InputField, Task
 
 MAX_DEPTH = 10
+TRIAL = "run"  # `manage.py run` tries a task out, on a database of its own
+CONSUMER = "consumer"  # the source type of jobs whose output is events
+NOW_AND_IDS = """
+SELECT clock_timestamp(), array(
+    SELECT nextval(pg_get_serial_sequence('jobs_step', 'id')) FROM generate_series(1, %s)
+)
+"""
+INSERT_STEPS = """
+INSERT INTO jobs_step (id, job_id, name, base, position, kind, runner, tag_set_id, dependents,
+    deps_left, tolerates,
+    priority, timeout_s)
+SELECT x.id, %(job)s, x.name, x.name, x.position, x.kind, x.runner, x.tag_set, x.dependents, x.deps,
+    x.tolerates,
+    x.priority, x.timeout_s
+FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, name text, position int, kind text, runner text,
+    tag_set smallint,
+    dependents bigint[], deps int, tolerates boolean, priority smallint, timeout_s float)
+"""
 ROOTS = """
 SELECT id, base, deps_completed, deps_failed, deps_skipped, tolerates FROM jobs_step
 WHERE job_id = %s AND owner_kind = 'step' AND status = 'pending' AND deps_left = 0
     AND retry_at IS NULL AND loop_id IS NULL
     ORDER BY position
 """
-ADMIT = """
-UPDATE jobs_job SET is_held = false, due_at = NULL,
-    deadline_at = clock_timestamp() + make_interval(secs => %s) WHERE id = %s
-"""
+NO_DEPENDENCIES = Tally(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who or what asked for the job."""
+
+    type: str
+    id: str = ""
+    user_id: int | None = None
+    parent_job_id: UUID | None = None
+    parent_step_id: int | None = None
+    parent_step_name: str = ""
+    depth: int = 0
+    rerun_of_id: UUID | None = None
+    retry_of_id: UUID | None = None
+    retry_attempt: int = 0
+    scheduled_at: datetime | None = None
+    noted_in: str = ""  # the workspace, of a start by hand, which the audit log hears of
+    noted_by: str = ""  # who starts it, by e-mail
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What to write. `clear` has the secret inputs, `shown` is what people may see."""
+
+    plan: Plan
+    task_name: str
+    workspace_id: int
+    revision_id: int
+    origin: Origin
+    shown: Mapping[str, Any]
+    sealed: bytes | None = field(default=None, repr=False)
+    priority: int | None = None
+    is_held: bool = False
+    wait_s: float | None = None
+
+    def held(self) -> Birth:
+        """The same, held by the task's concurrency limit."""
+        return replace(self, is_held=True)
+
+
+def start_job(
+    workspace: str,
+    task_name: str,
+    given: Mapping[str, Any],
+    *,
+    source_type: str = "api",
+    source_id: str = "",
+    user: User | None = None,
+    priority: int | None = None,
+) -> Job:
+    """Start a job of a task by hand, with checked input. Raises NotFound, InputError or Conflict
+    before anything is written."""
+    found = fetch_one(
+        "SELECT id, current_id FROM workspaces_workspace WHERE name = %s", (workspace,)
+    )
+    if found is None or found[1] is None:
+        raise _no_revision(workspace)
+    revision = Revision(id=found[1], workspace_id=found[0])
+    task = definition_of(revision.pk).tasks.get(task_name)
+    if task is not None and not task.manual and source_id != TRIAL:
+        raise Conflict(
+            f"Task '{task_name}' is not started by hand (`manual: false`): its triggers, hooks and"
+            " other tasks start it"
+        )
+    origin = Origin(
+        source_type,
+        source_id or (user.email if user else ""),
+        user.pk if user else None,
+        noted_in=workspace,
+        noted_by=user.email if user else "",
+    )
+    return start_at(revision, task_name, given, origin, priority=priority)
+
+
+def _no_revision(workspace: str) -> NotFound:
+    found = Workspace.objects.filter(name=workspace).first()
+    if found is None:
+        return NotFound(f"Workspace '{workspace}' not found")
+    problems = f": {len(found.problems)} problem(s), see `validate`" if found.problems else ""
+    return NotFound(f"Workspace '{workspace}' has no usable revision{problems}")
 
 
 def start_at(
@@ -113,7 +210,8 @@ def prepare(
 ) -> Birth:
     """What `launch` writes: refused here, if it is refused at all."""
     plan = blueprints.load(blueprint_id)
-    refuse_what_cannot_run(plan, revision.id)
+    if plan.may_be_refused:
+        obstacles.refuse_what_cannot_run(plan, revision.id)
     secrets = secrets_of(revision)
     clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
     fields = secret_fields(plan.task.input)
@@ -145,18 +243,25 @@ def resolve_input(
 
 @retried
 def create(birth: Birth) -> Job:
-    task, parent_id = birth.plan.task, birth.origin.parent_job_id
-    if birth.wait_s is None and is_over_limit(
-        task, birth.workspace_id, birth.task_name, birth.revision_id, parent_id
-    ):
+    if birth.wait_s is None and birth.plan.is_limited and _must_wait(birth):
         birth = birth.held()
-    job, roots = creation.write(birth)
+    job, roots = write(birth)
     if where := birth.origin.noted_in:
         by = birth.origin.noted_by
         note("job.start", job.id, by=by, workspace=where, detail=_told(birth))
     if not job.is_held and job.due_at is None:
         begin(job, birth.plan, roots)
     return job
+
+
+def _must_wait(birth: Birth) -> bool:
+    return obstacles.is_over_limit(
+        birth.plan.task,
+        birth.workspace_id,
+        birth.task_name,
+        birth.revision_id,
+        birth.origin.parent_job_id,
+    )
 
 
 def _told(birth: Birth) -> str:
@@ -185,24 +290,6 @@ def begin(job: Job, plan: Plan, roots: list[Candidate]) -> None:
     bells.ring_after_commit(advance.bells)
 
 
-@retried
-def admit(job_id: UUID) -> None:
-    """Begin a held or delayed job if it is due and its task has room."""
-    job = Job.objects.select_for_update(no_key=True).get(id=job_id)
-    if job.status != JobStatus.PENDING or not (job.is_held or job.due_at):
-        return  # another process was faster
-    plan = blueprints.load(job.blueprint_id)
-    if is_over_limit(
-        plan.task, job.workspace_id, job.task_name, job.revision_id, job.parent_job_id
-    ):
-        waiting = {"is_held": True, "due_at": None, "deadline_at": None}
-        Job.objects.filter(id=job_id, is_held=False).update(**waiting)
-        return
-    fetch(ADMIT, (creation.time_out_s(plan), job_id))
-    job.is_held, job.due_at = False, None
-    begin(job, plan, roots_of(job_id))
-
-
 def roots_of(job_id: UUID) -> list[Candidate]:
     """The pending steps without open dependencies, from the rows."""
     found = fetch(ROOTS, (job_id,))
@@ -212,153 +299,103 @@ def roots_of(job_id: UUID) -> list[Candidate]:
     ]
 
 
-# What must wait
+# Its rows
 
 
-def is_over_limit(
-    task: Task,
-    workspace_id: int,
-    task_name: str,
-    revision_id: int,
-    parent_job_id: UUID | None = None,
-) -> bool:
-    """Whether another job of the task must wait. Takes a lock per task, so that two starts cannot
-    both pass.
+def write(birth: Birth) -> tuple[Job, list[Candidate]]:
+    """Insert the job and its steps, all pending. Returns the job and the steps without
+    dependencies."""
+    plan = birth.plan
+    now, found = now_and_ids(len(plan.nodes))
+    job = job_of(birth, now)
+    job.save(force_insert=True)
+    ids = dict(zip(plan.nodes, found, strict=True))
+    fetch(INSERT_STEPS, {"job": job.id, "rows": jsonb(steps_of(job, plan, ids))})
+    if plan.strangers:
+        rows.note_loans(job.id, abroad.told(plan))
+    return job, [
+        Candidate(ids[name], name, NO_DEPENDENCIES, node.step.continue_on_failure)
+        for name, node in plan.nodes.items()
+        if not node.step.depends_on
+    ]
 
-    Held and delayed jobs do not count. A job nested in a job of the same task, or of a task that
-    its own may start, never waits: the outer jobs might wait for each other for ever.
-    """
-    most = most_jobs(task)
-    if most is None:
-        return False
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{workspace_id}/{task_name}"]
-        )
-    open_jobs = Job.objects.filter(
-        workspace_id=workspace_id, task_name=task_name, status__in=OPEN_JOB
+
+def job_of(birth: Birth, now: datetime) -> Job:
+    plan, task = birth.plan, birth.plan.task
+    timeout_s = None if birth.is_held else time_out_s(plan)  # `admit` gives a held one its time
+    wait = timedelta(seconds=birth.wait_s or 0)
+    return Job(
+        id=uuid7(),
+        workspace_id=birth.workspace_id,
+        revision_id=birth.revision_id,
+        blueprint_id=plan.id,
+        task_name=birth.task_name,
+        source_type=birth.origin.type,
+        source_id=birth.origin.id,
+        started_by_id=birth.origin.user_id,
+        input=dict(birth.shown),
+        input_sealed=birth.sealed,
+        priority=task.priority if birth.priority is None else birth.priority,
+        open_steps=len(plan.nodes),
+        is_held=birth.is_held,
+        has_actions=bool(task.workflow_actions),
+        parent_job_id=birth.origin.parent_job_id,
+        parent_step_id=birth.origin.parent_step_id,
+        parent_step_name=birth.origin.parent_step_name,
+        depth=birth.origin.depth,
+        rerun_of_id=birth.origin.rerun_of_id,
+        retry_of_id=birth.origin.retry_of_id,
+        retry_attempt=birth.origin.retry_attempt,
+        scheduled_at=birth.origin.scheduled_at,
+        due_at=now + wait if wait else None,
+        deadline_at=now + wait + timedelta(seconds=timeout_s) if timeout_s else None,
+        created_at=now,
     )
-    running = open_jobs.filter(is_held=False, due_at=None).count()
-    return running >= most and not _is_within(task_name, revision_id, parent_job_id)
 
 
-def most_jobs(task: Task) -> int | None:
-    """How many of its jobs may run at once."""
-    is_serial = task.state is not None and task.state.on_conflict == "serialize"
-    return 1 if is_serial else task.max_concurrent_jobs
+def now_and_ids(count: int) -> tuple[datetime, list[int]]:
+    """The database's time, and `count` reserved step ids."""
+    ((now, ids),) = fetch(NOW_AND_IDS, (count,))
+    return now, ids
 
 
-def _is_within(task_name: str, revision_id: int, parent_job_id: UUID | None) -> bool:
-    outer = set()
-    while parent_job_id is not None:
-        parent = (
-            Job.objects.filter(id=parent_job_id).values_list("task_name", "parent_job_id").first()
-        )
-        if parent is None:
-            break
-        outer.add(parent[0])
-        parent_job_id = parent[1]
-    return bool(outer) and not outer.isdisjoint(
-        {task_name, *_tasks_below(task_name, definition_of(revision_id))}
-    )
+def steps_of(job: Job, plan: Plan, ids: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The rows of a job's steps, with the keys that INSERT_STEPS names."""
+    sets = tag_set_ids(plan.tag_set_keys)
+    default_s = None if plan.emits else settings.STROEM.default_step_timeout_s
+    return [
+        {
+            "id": ids[name],
+            "name": name,
+            "position": node.position,
+            "kind": node.action.type,
+            "runner": node.runner,
+            "tag_set": None if node.runs_on_server else sets[node.tag_set_key],
+            "dependents": [ids[dependent] for dependent in node.dependents],
+            "deps": len(node.step.depends_on),
+            "tolerates": node.step.continue_on_failure,
+            "priority": job.priority + node.step.priority,
+            "timeout_s": node.timeout_s or (default_s if not node.runs_on_server else None),
+        }
+        for name, node in plan.nodes.items()
+    ]
 
 
-def _tasks_below(task_name: str, workspace: Workspace) -> set[str]:
-    """The tasks that its jobs may start, at any depth."""
-    found: set[str] = set()
-    waiting = [task_name]
-    while waiting:
-        task = workspace.tasks.get(waiting.pop())
-        for step in task.flow.values() if task else ():
-            action = workspace.actions.get(step.action)
-            new = set(tasks_of(action)) - found if action else set()
-            found |= new
-            waiting += new
-    return found
+def time_out_s(plan: Plan) -> float | None:
+    """How long a job may take from its start, without its waits for the start. A consumer has no
+    end but those that its author gives it."""
+    if plan.task.timeout:
+        return plan.task.timeout.seconds
+    return None if plan.emits else settings.STROEM.default_job_timeout_s
 
 
-def on_end(job: Job, plan: Plan) -> None:
-    """After a job whose task runs one at a time, begin the next one at once: no need to wait for
-    the sweep."""
-    if plan.is_serial:
-        admit_next = partial(_admit_next, job.workspace_id, job.task_name)
-        transaction.on_commit(admit_next, robust=True)
+def time_limit_of(task: Task) -> str:
+    """The same in words, as the author wrote it."""
+    return task.timeout.text if task.timeout else f"{settings.STROEM.default_job_timeout_s or 0:g}s"
 
 
-def _admit_next(workspace_id: int, task_name: str) -> None:
-    held = Job.objects.filter(
-        workspace_id=workspace_id,
-        task_name=task_name,
-        status=JobStatus.PENDING,
-        is_held=True,
-        cancel_requested_at=None,
-    )
-    first = held.order_by("-priority", "id").values_list("id", flat=True).first()
-    if first is not None:
-        admit(first)
-
-
-# What is refused
-
-
-def refuse_what_cannot_run(plan: Plan, revision_id: int) -> None:
-    """Raise AuthorError if a step of the task, or of a task that it starts at any depth, needs what
-    this installation does not have. Starting a job that cannot finish is worse than refusing it."""
-    below: dict[int, list[str]] = {}
-    for name, node in plan.nodes.items():
-        home = node.revision_of_action(revision_id)
-        if node.action.type == "agent":
-            lack = _lack_of(node.action, definition_of(home))
-            if lack:
-                raise AuthorError(f"step '{name}' {lack}")
-        if called := tasks_of(node.action):
-            below.setdefault(home, []).extend(called)
-    for home, tasks in below.items():
-        _refuse_below(tasks, definition_of(home))
-
-
-def _refuse_below(tasks: list[str], workspace: Workspace) -> None:
-    seen = set(tasks)
-    for name in tasks:  # grows in the loop
-        task = workspace.tasks.get(name)
-        for step_name, step in task.flow.items() if task else ():
-            action = workspace.actions.get(step.action)
-            if action is None:
-                continue  # from a library: starting the child reports it
-            lack = _lack_of(action, workspace)
-            if lack:
-                raise AuthorError(
-                    f"step '{step_name}' of task '{name}', which this task starts, {lack}"
-                )
-            for below in tasks_of(action):
-                if below not in seen:
-                    seen.add(below)
-                    tasks.append(below)
-
-
-def tasks_of(action: Action) -> list[str]:
-    """The tasks that a step with this action may start."""
-    called = [str(tool["task"]) for tool in action.tools if "task" in tool]
-    return [action.task, *called] if action.task else called
-
-
-def _lack_of(action: Action, workspace: Workspace) -> str | None:
-    """Why no step with this action can run here; None if one can."""
-    if action.type != "agent":
-        return None
-    providers = settings.STROEM.agents.providers
-    if action.provider not in providers:
-        there = ", ".join(sorted(providers)) or "none"
-        hint = did_you_mean(action.provider or "", providers)
-        return (
-            f"needs the provider '{action.provider}' of language models, which this installation"
-            f" does not have{hint}; `agents.providers` names {there}"
-        )
-    for name in (str(tool["mcp"]) for tool in action.tools if "mcp" in tool):
-        given = workspace.mcp_servers.get(name)
-        if given is None:
-            return f"has the MCP server '{name}' as a tool, which the workspace does not have"
-        why = refusal(server_of(name, given, {}), settings.STROEM.agents.mcp)
-        if why is not None:
-            return f"has the MCP server '{name}' as a tool, which {why}"
-    return None
+def uuid7() -> UUID:
+    """A random id that sorts by time (RFC 9562), so that new rows sit together in the index."""
+    value = (int(time.time() * 1000) << 80) | int.from_bytes(urandom(10), "big")
+    value = value & ~(0xF << 76) | (7 << 76)
+    return UUID(int=value & ~(3 << 62) | (2 << 62))

@@ -7,7 +7,7 @@ import random
 
 from apps.jobs import ports
 from apps.jobs.flow import contexts, starting
-from apps.jobs.flow.creation import Origin
+from apps.jobs.flow.starting import Origin
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan

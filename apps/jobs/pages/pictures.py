@@ -104,7 +104,7 @@ def _groups(plan: Plan) -> list[tuple[str, ...]]:
     for name, node in plan.nodes.items():  # in topological order
         depth[name] = 1 + max((depth[dependency] for dependency in node.step.depends_on), default=0)
         alike[
-            _DIGITS.sub("#", name), node.kind, node.step.for_each is not None, depth[name]
+            _DIGITS.sub("#", name), node.action.type, node.step.for_each is not None, depth[name]
         ].append(name)
     groups: list[tuple[str, ...]] = []
     for names in alike.values():
@@ -116,10 +116,10 @@ def _node(plan: Plan, names: tuple[str, ...]) -> Drawn:
     first = plan.nodes[names[0]]
     is_loop = first.step.for_each is not None
     if len(names) > 1:
-        return Drawn(_DIGITS.sub("#", names[0]), "", first.kind, names, is_loop)
+        return Drawn(_DIGITS.sub("#", names[0]), "", first.action.type, names, is_loop)
     step, action = first.step, first.action
     title, description = step.title or action.title, step.description or action.description
-    return Drawn(names[0], title or "", first.kind, names, is_loop, description or "")
+    return Drawn(names[0], title or "", first.action.type, names, is_loop, description or "")
 
 
 def counted(

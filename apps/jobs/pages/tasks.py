@@ -16,7 +16,7 @@ from apps.adminkit import panels
 from apps.adminkit.typed_forms import TypedForm
 from apps.jobs import services
 from apps.jobs.flow.contexts import clear_input
-from apps.jobs.flow.starting import most_jobs
+from apps.jobs.flow.obstacles import most_jobs
 from apps.jobs.models import Job
 from apps.jobs.pages import job as admin_pages
 from apps.jobs.pages.standing import with_standing

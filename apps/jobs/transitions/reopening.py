@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch
-from engine.lifecycle import StepEventKind, step_sources, step_target
+from engine.lifecycle import STEP_MOVES, StepEventKind
 from engine.planner import Tally
 
 EVENT = StepEventKind.REOPENED
-SOURCES = [status.value for status in step_sources(EVENT)]
-TARGET = step_target(EVENT).value
+SOURCES, TARGET = STEP_MOVES[EVENT].sources, STEP_MOVES[EVENT].target
 
 REOPEN = """
 WITH s AS (

@@ -1,33 +1,15 @@
-"""New rows: the steps of a job, the instances of a loop."""
+"""The instances of loops, and what the rows of steps hold besides their status."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from apps.jobs.database.sql import fetch, jsonb
-from apps.jobs.models import Job
 from apps.jobs.transitions.moves import LoopState
-
-INSERT_JOBS = """
-INSERT INTO jobs_job ({columns})
-SELECT {columns} FROM jsonb_populate_recordset(NULL::jobs_job, %(rows)s)
-"""
-INSERT = """
-INSERT INTO jobs_step (id, job_id, name, base, position, kind, runner, tag_set_id, dependents,
-    deps_left, tolerates,
-    priority, timeout_s)
-SELECT x.id, %(job)s, x.name, x.name, x.position, x.kind, x.runner, x.tag_set, x.dependents, x.deps,
-    x.tolerates,
-    x.priority, x.timeout_s
-FROM jsonb_to_recordset(%(rows)s) AS x(id bigint, name text, position int, kind text, runner text,
-    tag_set smallint,
-    dependents bigint[], deps int, tolerates boolean, priority smallint, timeout_s float)
-"""
-INSERT_MANY = INSERT.replace("%(job)s", "x.job").replace("x(id bigint,", "x(job uuid, id bigint,")
 
 INSTANCES = """
 WITH i AS (
@@ -101,30 +83,6 @@ class Instance:
     sealed: bytes | None
     index: int
     total: int
-
-
-def insert_steps(job_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Write steps, all pending, in one statement. `steps` have the keys that INSERT names."""
-    fetch(INSERT, {"job": job_id, "rows": jsonb(list(steps))})
-
-
-def insert_jobs(jobs: Sequence[Job]) -> None:
-    """Write jobs in one statement with one parameter: a fifth of the time of `bulk_create`."""
-    columns = {str(field.column): field.attname for field in Job._meta.concrete_fields}
-    rows = [{column: _plain(getattr(job, columns[column])) for column in columns} for job in jobs]
-    fetch(INSERT_JOBS.format(columns=", ".join(columns)), {"rows": jsonb(rows)})
-
-
-def _plain(value: Any) -> Any:
-    """`value` as the database reads it from JSON."""
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    return str(value) if isinstance(value, (datetime, UUID)) else value
-
-
-def insert_steps_of_many(steps: Sequence[Mapping[str, Any]]) -> None:
-    """The same for steps of many jobs; each has a key `job` besides."""
-    fetch(INSERT_MANY, {"rows": jsonb(list(steps))})
 
 
 def open_loop(

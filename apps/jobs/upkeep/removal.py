@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from apps.jobs.database.sql import fetch
 from apps.jobs.flow import cancellation
-from apps.jobs.flow.creation import CONSUMER
+from apps.jobs.flow.starting import CONSUMER
 from apps.jobs.models import Job
 from apps.jobs.upkeep.retention import BATCH, NOTHING, remove_tree
 from apps.workspaces import removal

@@ -16,10 +16,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError
 
-from apps.fleet import matching, tag_sets
+from apps.fleet import matching, reach
 from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
-from apps.jobs.flow import blueprints, cancellation, children, finishing, starting
+from apps.jobs.flow import admission, blueprints, cancellation, children, finishing, starting
 from apps.jobs.flow.advance import advancing
 from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
@@ -58,7 +58,7 @@ def lost_attempts() -> int:
 
     def lose(attempt_id: int) -> None:
         _, ready = finishing.lose(attempt_id)
-        bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+        bells.ring({key: ready[id] for id, key in reach.keys_of(ready).items()})
 
     return _each("lost attempt", (row[0] for row in rows), lose)
 
@@ -77,7 +77,7 @@ def overdue_attempts() -> int:
 
     def time_out(row: tuple[int, UUID]) -> None:
         ready = finishing.time_out(*row)
-        bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+        bells.ring({key: ready[id] for id, key in reach.keys_of(ready).items()})
 
     return _each("overdue attempt", rows, time_out)
 
@@ -101,7 +101,7 @@ def due_steps() -> int:
         if loop_id is not None and blueprints.load(blueprint_id).nodes[base].shares_places
     }
     ready = pen.unblock([row[0] for row in rows if (row[3], row[1]) not in sharing])
-    bells.ring({key: ready[id] for id, key in tag_sets.keys_of(ready).items()})
+    bells.ring({key: ready[id] for id, key in reach.keys_of(ready).items()})
     return sum(ready.values()) + _each("loop", sorted(sharing), lambda found: _turn_loop(*found))
 
 
@@ -129,7 +129,7 @@ def due_jobs() -> int:
         """,
         (FIRST_OF_A_TASK, BATCH),
     )
-    return _each("due job", (row[0] for row in rows), starting.admit)
+    return _each("due job", (row[0] for row in rows), admission.admit)
 
 
 def overdue_jobs() -> int:
@@ -310,5 +310,5 @@ def ring_ready() -> int:
         (),
     )
     counts = Counter(dict(rows))
-    bells.ring({key: min(counts[id], 16) for id, key in tag_sets.keys_of(counts).items()})
+    bells.ring({key: min(counts[id], 16) for id, key in reach.keys_of(counts).items()})
     return len(rows)

@@ -9,7 +9,7 @@ from django.db.models import F
 
 from apps.hooks.models import HookRun
 from apps.jobs import services
-from apps.jobs.flow import children, starting
+from apps.jobs.flow import admission, children
 from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Job, Step
 from apps.jobs.upkeep import sweeps
@@ -53,7 +53,7 @@ def run_child(outcome: StepOutcome) -> Job:
     """Carry out the newest run of the called task, without its delay."""
     child = newest_child()
     if child.due_at is not None:
-        starting.admit(child.id)
+        admission.admit(child.id)
     hand = Hand()
     hand.finish(hand.take("inside"), outcome)
     return child

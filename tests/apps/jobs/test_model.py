@@ -28,8 +28,8 @@ from apps.conductor import services as conductor
 from apps.hooks.models import HookRun
 from apps.jobs import ledger, services
 from apps.jobs.flow import blueprints
-from apps.jobs.flow.creation import Origin
 from apps.jobs.flow.restarts import restart_failed
+from apps.jobs.flow.starting import Origin
 from apps.jobs.models import Attempt, Job, Step, StepEvent
 from apps.jobs.upkeep import sweeps
 from engine.orders import StepOutcome, Verdict

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.conductor import services as conductor
 from apps.hooks.models import HookRun
 from apps.jobs import services
-from apps.jobs.flow import starting
+from apps.jobs.flow import admission
 from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Job, Step
 from apps.jobs.pages import hub
@@ -132,7 +132,7 @@ def test_retry_of_the_task_applies_to_a_time_out(home: Any) -> None:
     run_out(job)
     following = Job.objects.get(retry_of_id=job.id)
     assert fresh(job).status == "failed" and fired(job) == []
-    starting.admit(following.id)
+    admission.admit(following.id)
     assert Hand().work() == 1
     assert fresh(following).status == "completed"
 

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from apps.accounts.models import Role
 from apps.conductor import services as conductor
-from apps.fleet import tag_sets
+from apps.fleet import reach
 from apps.jobs import ledger, services
 from apps.jobs.flow import contexts
 from apps.jobs.flow.restarts import restart_failed
@@ -75,7 +75,7 @@ def add(job: Job, number: int, **values: Any) -> Unit:
         10**9,
         f"planted/{number}",
         kind="commands",
-        tag_set_id=tag_sets.tag_set_ids([key])[key],
+        tag_set_id=reach.tag_set_ids([key])[key],
         timeout_s=None,
         **values,
     )

@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from apps.jobs.flow.redaction import reveal
+from apps.jobs.flow.contexts import reveal
 from apps.jobs.models import Job, Step, StepEvent
 from apps.triggers import bursts, clocks, dials, transitions
 from apps.triggers.models import Firing, Trigger

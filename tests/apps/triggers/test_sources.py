@@ -13,7 +13,7 @@ from django.core.management import call_command
 from apps.accounts.models import Role
 from apps.jobs import ledger as work
 from apps.jobs import services as job_services
-from apps.jobs.flow import starting
+from apps.jobs.flow import admission
 from apps.jobs.models import Attempt, Job, Step
 from apps.jobs.upkeep import sweeps
 from apps.jobs.upkeep.removal import remove_workspace
@@ -238,7 +238,7 @@ def test_a_job_that_will_be_retried_is_in_flight_still(tmp_path: Path) -> None:
     assert again.status == "pending" and state(row).in_flight == 1
     assert "max_in_flight" in one.print({"file": "b"}, number=2).waits
     Job.objects.filter(pk=again.pk).update(due_at="2020-01-01T00:00Z")
-    starting.admit(again.pk)
+    admission.admit(again.pk)
     last = one.hand.take("work")
     one.hand.start(last)
     one.hand.finish(last, failed())

@@ -11,8 +11,7 @@ from django.db import connection
 from django.test import Client
 
 from apps.accounts.models import User, WorkspaceGrant
-from apps.jobs.flow.creation import Origin
-from apps.jobs.flow.starting import start_at
+from apps.jobs.flow.starting import Origin, start_at
 from apps.jobs.models import Job
 from apps.jobs.services import cancel_job
 from apps.jobs.upkeep.removal import remove_workspace
