@@ -320,10 +320,12 @@ def _finish_and_claim(
     taking = claims.claim_params(
         worker_id, claim_for, lease_s, job_id, warm=[report.claim.revision_id], serves=serves
     )
-    statement = claims.claiming(are_units=False, serves=serves)
+    statement = claims.claiming(
+        are_units=False, serves_some=bool(serves), is_one_set=len(claim_for) == 1
+    )
     statements = [
         (claims.LOCK, {"job": completion.job_id}),
-        (claims.COMPLETE, completion.params),
+        (completion.statement, completion.params),
         (statement, taking),
     ]
     if lines:
@@ -333,10 +335,10 @@ def _finish_and_claim(
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) not in DEADLOCKS:
             raise
-        ended, taken = [(0, None)], []
+        ended, taken = [], []
         if lines:
             logs.append(report.claim, seq, lines)
-    counts = claims.read_completion(ended[0])
+    counts = claims.read_completion(ended)
     accepted = counts is not None
     if counts is None:  # refused or deadlocked: the general path takes over
         accepted, counts = finishing.finish(report)

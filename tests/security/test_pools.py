@@ -120,7 +120,9 @@ def test_a_worker_without_the_key_asks_the_database_what_it_asked_before(tmp_pat
     with CaptureQueriesContext(connection) as asked:
         assert ledger.claim(hand.id, sets) is not None
     assert all("workspaces_workspace" not in query["sql"] for query in asked.captured_queries)
-    assert "workspaces_workspace" not in claims.CLAIM + claims.CLAIM_UNIT
+    for are_units in (False, True):
+        taking = claims.claiming(are_units=are_units, serves_some=False, is_one_set=False)
+        assert "workspaces_workspace" not in taking
 
 
 def test_a_step_whose_pool_serves_others_fails_with_the_reason(tmp_path: Path) -> None:

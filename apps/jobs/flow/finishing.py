@@ -178,6 +178,7 @@ def compiled(report: Told) -> Completion | None:
         outcome.exit_code,
         report.result,
         report.input,
+        has_one_dependent=len(node.dependents) == 1,
     )
 
 

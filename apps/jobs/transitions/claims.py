@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -24,15 +25,17 @@ BOUND = "(bound_to = %(worker)s OR (bound_to IS NULL AND NOT %(only_bound)s::boo
 SERVED = """EXISTS (SELECT 1 FROM jobs_job own WHERE own.id = jobs_step.job_id
     AND own.workspace_id = ANY(ARRAY(
         SELECT id FROM workspaces_workspace WHERE name ~ ANY(%(serves)s::text[]))))"""
-CLAIM = statement(__file__, "claim").replace("AND IS_FREE", "")
-CLAIM_SERVED = statement(__file__, "claim").replace("IS_FREE", SERVED)
-CLAIM_UNIT = statement(__file__, "claim").replace("IS_FREE", BOUND)
-CLAIM_UNIT_SERVED = statement(__file__, "claim").replace("IS_FREE", f"{BOUND} AND {SERVED}")
+ONLY_SET = "(%(sets)s::int[])[1]"
 RENEW = statement(__file__, "renew")
 # Wait for the lock here, so that the next statement starts with a current snapshot of the job: a
 # statement that waits halfway must look up every row that it changes a second time.
 LOCK = "SELECT 1 FROM jobs_job WHERE id = %(job)s FOR NO KEY UPDATE"
-COMPLETE = statement(__file__, "complete")
+COMPLETE_BEFORE_MANY = statement(__file__, "complete").replace(
+    "NAMED named", "unnest(ended.dependents) WITH ORDINALITY named"
+)
+COMPLETE_BEFORE_ONE = statement(__file__, "complete").replace(
+    "NAMED named", "LATERAL (SELECT ended.dependents[1], 1) named"
+)
 WAITING = """
 SELECT t.id FROM unnest(%(sets)s::int[]) t(id)
 WHERE EXISTS (SELECT 1 FROM jobs_step WHERE status = 'ready' AND tag_set_id = t.id)
@@ -77,11 +80,14 @@ def _any_of(patterns: Sequence[str]) -> str:
     return f"(?=(?:{'|'.join(map(expression, patterns))})$)"
 
 
-def claiming(*, are_units: bool, serves: Sequence[Sequence[str]]) -> str:
+@cache
+def claiming(*, are_units: bool, serves_some: bool, is_one_set: bool) -> str:
     """The statement that claims one kind of work for such a worker."""
-    if are_units:
-        return CLAIM_UNIT_SERVED if serves else CLAIM_UNIT
-    return CLAIM_SERVED if serves else CLAIM
+    conditions = [BOUND] * are_units + [SERVED] * serves_some
+    text = statement(__file__, "claim").replace(
+        "= BEST_SET", "= " + (ONLY_SET if is_one_set else statement(__file__, "best_set").rstrip())
+    )
+    return text.replace("AND IS_FREE", " ".join(f"AND {each}" for each in conditions))
 
 
 def _array(ids: Sequence[int]) -> str:
@@ -109,11 +115,13 @@ def claim(
         only_bound=only_bound,
         serves=serves,
     )
-    taking = claiming(are_units=are_units, serves=serves)
+    taking = claiming(
+        are_units=are_units, serves_some=bool(serves), is_one_set=len(tag_set_ids) == 1
+    )
     return fetch_alone(taking, params) or claim_elsewhere(tag_set_ids, params, taking)
 
 
-def claim_elsewhere(tag_set_ids: Sequence[int], params: dict[str, Any], taking: str = CLAIM) -> Any:
+def claim_elsewhere(tag_set_ids: Sequence[int], params: dict[str, Any], taking: str) -> Any:
     """After a claim in vain: others may have locked everything ready in the best tag set while
     another set has some."""
     if len(tag_set_ids) < 2:
@@ -146,7 +154,7 @@ def start(attempt_id: int, fence: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Parameters of the statement."""
+    """The statement of this end and its parameters."""
 
     job_id: UUID
     step_id: int
@@ -155,6 +163,11 @@ class Completion:
     exit_code: int | None
     result: Result
     input: Any
+    has_one_dependent: bool
+
+    @property
+    def statement(self) -> str:
+        return COMPLETE_BEFORE_ONE if self.has_one_dependent else COMPLETE_BEFORE_MANY
 
     @property
     def params(self) -> dict[str, Any]:
@@ -172,9 +185,8 @@ class Completion:
         }
 
 
-def read_completion(row: tuple[Any, ...]) -> dict[int, int] | None:
+def read_completion(rows: Sequence[tuple[Any, ...]]) -> dict[int, int] | None:
     """How many steps became ready, by tag set id; None if the statement refused."""
-    if not row[0]:
+    if not rows:
         return None
-    numbers = map(int, (row[1] or "").split())
-    return dict(zip(numbers, numbers, strict=True))
+    return {tag_set_id: count for tag_set_id, count in rows if tag_set_id is not None}

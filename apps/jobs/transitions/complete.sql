@@ -1,18 +1,22 @@
 -- The common end of a step: it succeeded, and what hangs on it needs no thought. Changes nothing
--- where the job has trouble or the fence says that the report is late.
-WITH sound_job AS (
-    SELECT id FROM jobs_job
-    WHERE id = %(job)s AND status = 'running' AND bad_steps = 0 AND cancel_requested_at IS NULL
-    FOR NO KEY UPDATE
-),
-ended AS (
+-- where the job has trouble or the fence says that the report is late. One row for each tag set
+-- in which steps became ready, one of nulls where none did, and no row where nothing changed.
+--
+-- Its transaction already holds the lock of the job. Most of its time goes into setting up the
+-- parts of the plan, so each join, aggregate and function counts, however few rows it sees.
+--
+-- NAMED has the ids of what hangs on the step and their ranks: of one, without unpacking.
+WITH ended AS (
     UPDATE jobs_step step SET status = 'completed', error = '',
         output = coalesce(%(output)s, step.output),
         has_output = step.has_output OR %(has_output)s,
         output_sealed = coalesce(%(sealed)s, step.output_sealed),
         input = coalesce(%(input)s, step.input), deadline_at = NULL,
         completed_at = clock_timestamp()
-    FROM sound_job WHERE step.id = %(step)s AND step.job_id = sound_job.id
+    FROM jobs_job job
+    WHERE job.id = %(job)s AND job.status = 'running' AND job.bad_steps = 0
+        AND job.cancel_requested_at IS NULL
+        AND step.id = %(step)s AND step.job_id = %(job)s
         AND step.status = 'running' AND step.fence = %(fence)s
     RETURNING step.id, step.dependents, step.fence
 ),
@@ -30,7 +34,7 @@ dependent AS (
             ELSE step.ready_at END,
         fair_rank = CASE WHEN step.deps_left = 1 AND step.status = 'pending' THEN named.rank
             ELSE step.fair_rank END
-    FROM ended, unnest(ended.dependents) WITH ORDINALITY named(id, rank) WHERE step.id = named.id
+    FROM ended, NAMED named(id, rank) WHERE step.id = named.id
     RETURNING step.id, step.fence, step.tag_set_id,
         step.deps_left = 0 AND step.status = 'ready' AS is_free
 ),
@@ -44,7 +48,5 @@ event AS (
     UNION ALL SELECT %(job)s, dependent.id, dependent.fence, 'unblocked' FROM dependent
         WHERE dependent.is_free
 )
-SELECT (SELECT count(*) FROM ended),
-    (SELECT string_agg(free.tag_set_id || ' ' || free.total, ' ')
-        FROM (SELECT tag_set_id, count(*) AS total FROM dependent WHERE is_free
-            GROUP BY tag_set_id) free)
+SELECT free.tag_set_id, count(free.id)
+FROM ended LEFT JOIN dependent free ON free.is_free GROUP BY free.tag_set_id

@@ -180,4 +180,6 @@ def test_the_common_end_and_the_next_claim_are_one_statement_each(
     assert claim is not None
     following = ledger.finish(ledger.Report(claim, DONE), claim_for=sets, worker_id=hand.id).next
     assert following is not None and following.step_name == "b"
-    assert [len(statements) for statements in sent] == [3] and sent[0][1] == claims.COMPLETE
+    assert [len(statements) for statements in sent] == [3] and sent[0][
+        1
+    ] == claims.COMPLETE_BEFORE_ONE
