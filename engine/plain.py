@@ -1,4 +1,4 @@
-"""Names and messages on one line, whatever characters others put into them."""
+"""Names and messages on one line, and short, whatever others put into them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ def plain(text: object) -> str:
     name begins no line of a report, and an escape sequence reaches no terminal."""
     known = str(text)
     return known if known.isprintable() else "".join(map(_escaped, known))
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """`value` as text for a message: control characters escaped, at most `limit` characters."""
+    text = plain(str(value)[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def plain_lines(text: str) -> str:

@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group
 from django.db import connection
 
 from apps.accounts.models import User
-from apps.workspaces import ledger, services, snapshots
+from apps.workspaces import ledger, secrets, services, snapshots
 from apps.workspaces.errors import SourceError
 from apps.workspaces.models import Blob, Revision, Workspace
 from apps.workspaces.refreshing import turns
@@ -275,6 +275,6 @@ tasks:
 """)
     found = services.import_folder("shop", tmp_path)
     assert len(found.problems) == 2
-    services.store_secret(found, "stored", "a-value-to-keep", by="test")
+    secrets.store_secret(found, "stored", "a-value-to-keep", by="test")
     (problem,) = services.refresh(found).problems
     assert "references secret 'other' which is not defined" in problem["message"]
