@@ -37,6 +37,7 @@ from apps.triggers.models import Trigger
 from apps.triggers.snapshots import with_sources
 from apps.workflow_actions import following, snapshots
 from apps.workspaces import connections
+from apps.workspaces import secrets as stored_secrets
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Secret, Workspace
 from apps.workspaces.refreshing.rounds import refresh
@@ -290,10 +291,10 @@ class Database(Files):
 
     def store_secret(self, workspace: str, name: str, value: str) -> None:
         by = audit.of_command().address
-        workspaces.store_secret(_workspace(workspace), name, value, by=by)
+        stored_secrets.store_secret(_workspace(workspace), name, value, by=by)
 
     def remove_secret(self, workspace: str, name: str) -> None:
-        workspaces.remove_secret(_workspace(workspace), name)
+        stored_secrets.remove_secret(_workspace(workspace), name)
 
     def connections(self, workspace: str) -> list[port.ConnectionLine]:
         row = _workspace(workspace)

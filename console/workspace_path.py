@@ -25,13 +25,11 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
     """The folder or workflow file, and its contents. Raises AuthorError if it cannot be read."""
     from apps.workspaces.errors import SourceError
     from apps.workspaces.libraries.attaching import attach_here
-    from apps.workspaces.sources.folder import read_folder
+    from apps.workspaces.reading import Rules, load, rules_here
     from apps.workspaces.sources.single import read_file
+    from apps.workspaces.sources.tree import read_folder
 
-    if "django" in sys.modules:  # by the rules of this installation
-        from apps.workspaces.loading import load
-    else:
-        from apps.workspaces.reading import load
+    rules = rules_here() if "django" in sys.modules else Rules()
 
     path = Path(typed).expanduser().resolve()
     if not typed or not path.exists():
@@ -47,7 +45,7 @@ def read_path(typed: str) -> tuple[Path, Loaded]:
     tree = attached.tree
     if any(problem.severity == "error" for problem in attached.problems):
         return path, Loaded(None, (*tree.warnings, *attached.problems))
-    loaded = load(tree, workspace_name(path))
+    loaded = load(tree, workspace_name(path), rules=rules)
     if path.is_file() and any(problem.code == "empty" for problem in loaded.problems):
         raise AuthorError(
             f"'{plain(typed)}' is not a workflow file: give one that ends in .yaml or .yml, a Torc"
@@ -65,8 +63,8 @@ def lock_libraries(folder: Path, names: Collection[str], *, move_all: bool) -> L
 
 def refuse_ordinary_file(path: Path, typed: str) -> None:
     """Raises AuthorError for a readable file other than a Torc specification: import its folder."""
-    root = document.read(path.name, path.read_bytes()).root
-    if not (path.suffix in FLOW_FILES if root is None else document.is_specification(root)):
+    found = document.read(path.name, path.read_bytes())
+    if not (path.suffix in FLOW_FILES if found.root is None else found.is_torc):
         raise AuthorError(
             f"{plain(typed)} is a file: give the folder that contains it (only Torc files can be"
             " imported on their own)."

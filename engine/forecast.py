@@ -14,10 +14,10 @@ from typing import Any
 from engine import dag, templating
 from engine.errors import InputError, TemplateError
 from engine.masking import MASK
+from engine.plain import shorten
 from engine.planner import Promotion, Tally, promote
 from engine.spec import inputs
 from engine.spec.model import Action, InputField, Step, Task, Workspace
-from engine.spec.problems import shorten
 from engine.spec.tags import required_tags
 
 _SECRETS = ("secret", "secrets")

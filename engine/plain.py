@@ -1,5 +1,5 @@
-"""What people read line by line: names and messages on one line, whatever characters others put
-into them, and log lines, which only we begin.
+"""What people read line by line: names and messages on one line, and short, whatever others put
+into them; and log lines, which only we begin.
 
 Log lines are for people (`key=value` after the message) or for machines (JSON lines). Context goes
 into `extra={"fields": {...}}`, never into the message, so that both formats show it. None values
@@ -23,6 +23,12 @@ def plain(text: object) -> str:
     name begins no line of a report, and an escape sequence reaches no terminal."""
     known = str(text)
     return known if known.isprintable() else "".join(map(_escaped, known))
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """`value` as text for a message: control characters escaped, at most `limit` characters."""
+    text = plain(str(value)[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def plain_lines(text: str) -> str:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from engine.errors import StroemError
-from engine.plain import plain
+from engine.plain import plain, shorten
 from engine.settings.declared import Key, fill
 from engine.settings.given import Given, Reading, Section, Wrong, empty, override
 from engine.settings.readers import number, text, token, web_address, words
 from engine.spec.draft import Node
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 
 PREFIX = "STROEM__WORKER__"
 ABILITIES = ("script", "docker", "kubernetes", "agent")

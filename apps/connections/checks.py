@@ -17,10 +17,10 @@ from apps.workspaces.connections import Listed, connections_in
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, NotFound
+from engine.plain import shorten
 from engine.spec.connection_types import taking
 from engine.spec.model import Hooks, Step, Task
 from engine.spec.model import Workspace as Definition
-from engine.spec.problems import shorten
 
 SOURCE = "check"  # of jobs that check a connection; their source id is its name
 STEP = "check"

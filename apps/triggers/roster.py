@@ -10,8 +10,7 @@ from apps.audit.services import note
 from apps.jobs.database.sql import retried
 from apps.triggers import abroad, clocks, transitions
 from apps.triggers.models import Trigger
-from apps.workspaces.models import Revision, Workspace
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.models import Workspace
 from engine.errors import NotFound
 from engine.spec import freeze
 from engine.spec.model import Place, Problem
@@ -21,10 +20,10 @@ from engine.spec.model import Workspace as Contents
 _OF_CLOCKS = ("cron", "timezone", "jitter")  # a change of these sets the clock anew
 
 
-def follow(workspace: Workspace, revision: Revision | None) -> None:
-    """Bring the rows in step with a revision, in the transaction that puts it into force. A trigger
-    that left the files stops; its history stays."""
-    wanted: Mapping[str, Definition] = definition_of(revision.pk).triggers if revision else {}
+def follow(workspace: Workspace, contents: Contents | None) -> None:
+    """Bring the rows in step with a definition, in the transaction that puts it into force. A
+    trigger that left the files stops; its history stays."""
+    wanted: Mapping[str, Definition] = contents.triggers if contents is not None else {}
     rows = Trigger.objects.select_for_update(no_key=True, of=("self",)).select_related("workspace")
     known = {row.name: row for row in rows.filter(workspace_id=workspace.pk).order_by("pk")}
     if not wanted and not known:

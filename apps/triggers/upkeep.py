@@ -6,7 +6,8 @@ from django.db import transaction
 
 from apps.jobs.database.sql import fetch
 from apps.triggers import roster
-from apps.workspaces.models import Revision, Workspace
+from apps.workspaces.models import Workspace
+from apps.workspaces.snapshots import definition_of
 
 KEPT = 500  # firings per trigger
 KEYS_DAYS = 1
@@ -47,7 +48,7 @@ def follow_all() -> None:
             rows = Workspace.objects.select_for_update(no_key=True, of=("self",))
             workspace = rows.filter(pk=key).first()
             if workspace is not None and workspace.current_id is not None:
-                roster.follow(workspace, Revision(pk=workspace.current_id))
+                roster.follow(workspace, definition_of(workspace.current_id))
 
 
 def forget_old() -> None:

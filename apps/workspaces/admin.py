@@ -21,7 +21,7 @@ from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
 from apps.adminkit.templatetags.adminkit import moment
-from apps.workspaces import library_pages, services
+from apps.workspaces import library_pages, secrets
 from apps.workspaces.models import Revision, Secret, Workspace
 from apps.workspaces.refreshing import rounds
 from apps.workspaces.rights import NOT_TOLD, sight_of, workspaces_of
@@ -233,7 +233,7 @@ class SecretForm(ModelForm[Secret]):
         name = cleaned.get("name") or self.instance.name
         if name and cleaned.get("value"):
             try:
-                services.check_secret(name, cleaned["value"])
+                secrets.check_secret(name, cleaned["value"])
             except InputError as error:
                 raise ValidationError(dict(error.problems)) from None
         return cleaned
@@ -274,17 +274,17 @@ class SecretAdmin(ModelAdmin[Secret]):
 
     def save_model(self, request: HttpRequest, obj: Secret, form: SecretForm, change: bool) -> None:
         value = form.cleaned_data["value"]
-        stored = services.store_secret(
+        stored = secrets.store_secret(
             obj.workspace, obj.name, value, by=signed_in(request.user).email
         )
         obj.pk = stored.pk
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:
-        services.remove_secret(obj.workspace, obj.name)
+        secrets.remove_secret(obj.workspace, obj.name)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Secret]) -> None:
         for row in queryset:
-            services.remove_secret(row.workspace, row.name)
+            secrets.remove_secret(row.workspace, row.name)
 
     @admin.display(description="stored", ordering="updated_at")
     def stored(self, row: Secret) -> SafeString | str:

@@ -8,9 +8,10 @@ from django.contrib.auth.models import Group
 from django.db.models.functions import Lower
 
 from apps.accounts.models import User
+from engine.plain import shorten
 from engine.spec.model import Action, Problem
 from engine.spec.model import Workspace as Definition
-from engine.spec.problems import did_you_mean, shorten, warning
+from engine.spec.problems import did_you_mean, warning
 
 _MOST_SUGGESTED = 1000
 

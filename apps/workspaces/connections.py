@@ -19,10 +19,11 @@ from apps.workspaces.sealing import seal
 from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, InputError, NotFound
 from engine.masking import ANCHOR, MASK
+from engine.plain import shorten
 from engine.spec.connection_types import Properties, fields_of, fit
 from engine.spec.model import Place, Problem
 from engine.spec.model import Workspace as Definition
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 
 UNFIT = "stored-connection"  # the code of problems
 LONGEST = 100_000

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from apps.accounts.grants import all_grants, grants_of, holder
 from apps.accounts.models import User
-from apps.workspaces.models import TaskList, Workspace
+from apps.workspaces.models import WHOLE, TaskList, Workspace
 from apps.workspaces.rights import Listed, ground_of
-from apps.workspaces.task_lists import WHOLE
 from engine.rights import OF_WORKSPACES, Holder, Right, Rule, Verdict, decide, explain
 
 Verdicts = Mapping[Right, Verdict]

@@ -9,6 +9,7 @@ from django.db import models
 
 from apps.workspaces.libraries.lock import Pin
 
+WHOLE = ""  # among the tasks of a list, stands for the workspace itself
 FAILED = models.Q(problems__contains=[{"severity": "error"}]) | models.Q(
     quarantined_at__isnull=False
 )

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.agents.servers import McpRules, refusal, server_of
+from engine.plain import shorten
 from engine.spec.model import Action, Problem
 from engine.spec.model import Workspace as Definition
-from engine.spec.problems import did_you_mean, shorten, warning
+from engine.spec.problems import did_you_mean, warning
 
 
 def unknown_providers(definition: Definition, known: Iterable[str]) -> list[Problem]:

@@ -1,5 +1,5 @@
-"""From the files of a tree to a definition: which files count, opened where SOPS locked them. Needs
-no Django: the client validates with it."""
+"""From the files of a tree to a definition: which files count, opened where SOPS locked them.
+Reading needs no Django: the client validates with it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from apps.workspaces.sources.tree import SourceFile, Tree
 from engine.agents.servers import McpRules
 from engine.orders import HELPER
 from engine.spec import parser as spec
-from engine.spec.libraries import FOLDER, library_of
-from engine.spec.model import Loaded, Place, Problem
+from engine.spec.libraries import FOLDER
+from engine.spec.model import Loaded, Place, Problem, Workspace
 
 # always read as a Torc file, even if it does not look like one
 SPECIFICATIONS = (".json", ".json5", ".kdl")
@@ -40,6 +40,22 @@ class Rules:
     decrypt: Callable[[bytes, str], bytes] = leave_locked
     providers: Collection[str] | None = None
     mcp: McpRules | None = None  # the same
+
+
+def rules_here() -> Rules:
+    """Those of the installation, which has Django."""
+    from django.conf import settings
+
+    from apps.workspaces import sops
+
+    given = settings.STROEM
+    return Rules(
+        given.unsafe_templates,
+        given.refresh.definition_mb,
+        sops.decrypt,
+        given.agents.providers,
+        given.agents.mcp,
+    )
 
 
 def is_encrypted(path: str) -> bool:
@@ -79,10 +95,8 @@ def load(
             "the workspace has no workflow files: *.yaml or *.yml, in .workflows/ or beside it"
         )
         problems.append(Problem(Place(), "empty", message, "warning"))
-    if loaded.workspace is not None and rules.providers is not None:
-        problems += unknown_providers(loaded.workspace, rules.providers)
-    if loaded.workspace is not None and rules.mcp is not None:
-        problems += refused_servers(loaded.workspace, rules.mcp)
+    if loaded.workspace is not None:
+        problems += _refused_to_agents(loaded.workspace, rules)
     found = (*problems, *loaded.problems)
     has_errors = any(problem.severity == "error" for problem in found)
     workspace = None if has_errors else loaded.workspace
@@ -94,6 +108,17 @@ def load(
             mentions_helper=_mention(_scripts(tree.files), (HELPER.encode(),)),
         )
     return Loaded(workspace, found)
+
+
+def _refused_to_agents(workspace: Workspace, rules: Rules) -> list[Problem]:
+    if all(action.type != "agent" for action in workspace.actions.values()):
+        return []
+    found: list[Problem] = []
+    if rules.providers is not None:
+        found += unknown_providers(workspace, rules.providers)
+    if rules.mcp is not None:
+        found += refused_servers(workspace, rules.mcp)
+    return found
 
 
 def _mention(files: Iterable[SourceFile], names: Sequence[bytes]) -> bool:
@@ -125,7 +150,7 @@ def _too_much(
 def _select(by_path: Mapping[str, bytes], aliases: Mapping[str, SourceFile]) -> list[str]:
     """The workflow files: each once, by its own name rather than that of a link to it."""
     known = {**by_path, **{path: file.content for path, file in aliases.items()}}
-    own = {path: content for path, content in known.items() if library_of(path) is None}
+    own = {path: content for path, content in known.items() if spec.library_of(path) is None}
     found = [*spec.select(own), *spec.select_specifications(own), *_select_in_libraries(by_path)]
     seen = {path for path in found if path in by_path}
     selected = []
@@ -141,7 +166,7 @@ def _select_in_libraries(by_path: Iterable[str]) -> list[str]:
     """Their YAML files; what SOPS encrypted holds secrets, which libraries do not bring."""
     inner: dict[str, list[str]] = {}
     for path in by_path:
-        if (library := library_of(path)) is not None and not is_encrypted(path):
+        if (library := spec.library_of(path)) is not None and not is_encrypted(path):
             prefix = f"{FOLDER}/{library}/"
             inner.setdefault(prefix, []).append(path.removeprefix(prefix))
     return [prefix + path for prefix, paths in inner.items() for path in spec.select(paths)]

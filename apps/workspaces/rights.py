@@ -18,15 +18,16 @@ from django.db.models.functions import Coalesce
 
 from apps.accounts.grants import NOTHING, Person, grants_of, holder
 from apps.accounts.models import User
-from apps.workspaces.models import Workspace
-from apps.workspaces.task_lists import WHOLE, access_of
+from apps.workspaces.models import WHOLE, Workspace
 from engine.rights import (
     ALL_RIGHTS,
     NO_ACCESS,
     NO_RIGHTS,
     OF_VIEWERS,
+    Access,
     Ground,
     Holder,
+    Keepers,
     Right,
     Rights,
     Rule,
@@ -301,7 +302,14 @@ def ground_of(row: Listed, task: str) -> Ground:
     """What is decided about a task of a workspace, or about the workspace itself."""
     folder, access = (row.stored or {}).get(task, (None, {}))
     path = path_of(task, folder) if task else None
-    return Ground(row.name, path, access_of(access) if access else NO_ACCESS)
+    return Ground(row.name, path, _access_of(access) if access else NO_ACCESS)
+
+
+def _access_of(stored: Mapping[str, Any]) -> Access:
+    return {
+        Right(right): [Keepers(tuple(one["users"]), tuple(one["groups"])) for one in circles]
+        for right, circles in stored.items()
+    }
 
 
 def workspaces_of(user: Person, right: Right = Right.SEE) -> QuerySet[Workspace]:

@@ -13,8 +13,7 @@ from django.shortcuts import render
 
 from apps.accounts.models import User, WorkspaceGrant
 from apps.workspaces import explaining
-from apps.workspaces.models import TaskList, Workspace
-from apps.workspaces.task_lists import WHOLE
+from apps.workspaces.models import WHOLE, TaskList, Workspace
 from engine.rights import MEANINGS, Right, Verdict, matches, path_of
 
 MOST_ROWS, MOST_NAMES, MOST_EMAILS = 200, 10, 500

@@ -1,8 +1,9 @@
-"""Secrets and connections of a revision in clear: cached briefly in memory, never stored or
-printed."""
+"""Secrets: those that people store in the database, encrypted, and those of a revision in clear,
+with its connections: cached briefly in memory, never stored or printed."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
@@ -11,16 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Count, Max, Value
 
+from apps.audit.services import CHANGED, note
 from apps.workspaces.errors import LIMIT, SecretError, SecretsPending, SlowSecretError
 from apps.workspaces.merging import Stored, merge
 from apps.workspaces.models import Connection, Revision, Secret, Workspace
 from apps.workspaces.references import render, rendered, resolve
-from apps.workspaces.sealing import unseal
+from apps.workspaces.sealing import seal, unseal
 from apps.workspaces.snapshots import definition_of
 from engine import templating
-from engine.errors import NotFound, TemplateError
+from engine.errors import InputError, NotFound, TemplateError
 from engine.masking import secret_strings
 from engine.spec.model import Place, Problem
 from engine.spec.model import Workspace as Definition
@@ -29,6 +32,9 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN_S = 5.0  # a change in the database is known to all processes after this time
 FETCH_AGAIN_S = 300.0  # values from vals or the environment are fetched again after this time
 KEEP_S = 1800.0  # how long an older value may be used if fetching fails
+LONGEST_SECRET = 100_000
+SHORTEST_SECRET = 4
+_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 _MOST = 500
 _SENSITIVE_KEY = re.compile(r"pass|secret|token|key|credential|auth|dsn", re.IGNORECASE)
 
@@ -185,7 +191,8 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
     if rows := list(Connection.objects.filter(workspace_id=workspace_id)):
         connections, told, replaced = merge(rows, of_files, types, secrets)
     else:
-        connections = rendered(of_files["connections"], secrets)
+        written = of_files["connections"]
+        connections = rendered(written, secrets) if written else {}
     servers = _rendered_servers(of_files.get("mcp_servers", {}), secrets)
     sensitive = secret_values(
         [
@@ -243,3 +250,47 @@ def unresolved(definition: Definition, workspace: Workspace) -> list[Problem]:
         code = LIMIT if isinstance(error, SlowSecretError) else "secret"
         return [Problem(Place(), code, str(error), "warning")]
     return []
+
+
+# Those of the database
+
+
+def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Secret:
+    """Store a secret, encrypted; it overrides one of the same name in the files. Raises
+    InputError."""
+    check_secret(name, value)
+    values = {"sealed": seal(value), "updated_by": by}
+    with transaction.atomic():
+        row = Secret.objects.update_or_create(workspace=workspace, name=name, defaults=values)[0]
+        told = {"value": CHANGED}
+        note("secret.set", name, by=by, workspace=workspace.name, changes=told)
+    forget(workspace.pk)
+    return row
+
+
+def check_secret(name: str, value: Any) -> None:
+    """Raises InputError if templates could not name it or logs could not mask it."""
+    if not _NAME.fullmatch(name):
+        raise InputError({"name": "a secret name may contain only letters, digits and '_'"})
+    if not isinstance(value, str | dict | list) or not value:
+        raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
+    if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:
+        raise InputError(
+            {
+                "value": (
+                    f"a secret must have at least {SHORTEST_SECRET} characters, or it cannot be"
+                    " masked"
+                )
+            }
+        )
+    if len(json.dumps(value)) > LONGEST_SECRET:
+        raise InputError({"value": f"a secret may have at most {LONGEST_SECRET} bytes"})
+
+
+def remove_secret(workspace: Workspace, name: str) -> None:
+    """Delete a stored secret. Raises NotFound."""
+    with transaction.atomic():
+        if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
+            raise NotFound(f"Secret '{name}' not found")
+        note("secret.remove", name, workspace=workspace.name)
+    forget(workspace.pk)

@@ -1,12 +1,10 @@
-"""Importing and refreshing workspaces, and stored secrets. Each service opens its own
-transaction."""
+"""Importing and refreshing workspaces. Each service opens its own transaction."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,35 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from apps.audit.services import CHANGED, SERVER, added, changes_of, current, note
-from apps.workspaces import connections, exports, ports, snapshots, task_lists
-from apps.workspaces import secrets as secret_store
+from apps.audit.services import SERVER, added, changes_of, current, note
+from apps.workspaces import connections, exports, ports, secrets, snapshots
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
-from apps.workspaces.models import Blob, Connection, Library, Revision, Secret, Workspace
+from apps.workspaces.models import (
+    WHOLE,
+    Blob,
+    Connection,
+    Library,
+    Revision,
+    Secret,
+    TaskList,
+    Workspace,
+)
 from apps.workspaces.problems import plain
 from apps.workspaces.sealing import seal, seal_bytes
 from apps.workspaces.snapshots import strip, written_out
-from apps.workspaces.sources.folder import read_folder
 from apps.workspaces.sources.git import GitSource, check_ref, check_url, newest_commit, read_git
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.sources.single import read_file
-from apps.workspaces.sources.tree import Limits, Tree
-from engine.errors import InputError, NotFound
+from apps.workspaces.sources.tree import Limits, Tree, read_folder
+from engine.errors import InputError
+from engine.rights import matches, path_of
 from engine.spec import freeze
 from engine.spec.exports import ELSEWHERE
-from engine.spec.model import Place, Problem
+from engine.spec.model import Kept, Place, Problem
 from engine.spec.model import Workspace as Definition
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
-_SECRET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
-LONGEST_SECRET = 100_000
-SHORTEST_SECRET = 4
 Read = Callable[[Workspace], Workspace]
 
 
@@ -144,12 +147,11 @@ def _first_read(name: str, values: dict[str, Any], read: Read, *, keeps: bool) -
         changes = changes_of(before, values) if before else added(**values)
         if changes or current().via != SERVER.via:  # `up` imports the same at each start
             note("workspace.import", name, workspace=name, changes=changes)
-    has_failed = True
+    found = None
     try:
         found = read(row)
-        has_failed = found.has_failed
     finally:
-        if is_new and has_failed and not keeps:
+        if is_new and not keeps and (found is None or found.current_id is None):
             Workspace.objects.filter(pk=row.pk, current=None).delete()
     return found
 
@@ -160,7 +162,7 @@ def refresh(workspace: Workspace) -> Workspace:
     # most commands read no files
     from apps.workspaces.libraries import pins
     from apps.workspaces.libraries.attaching import Attached, pinned
-    from apps.workspaces.loading import load
+    from apps.workspaces.reading import load, rules_here
 
     try:
         read = _read(workspace)
@@ -171,22 +173,32 @@ def refresh(workspace: Workspace) -> Workspace:
     tree = attached.tree
     if any(problem.severity == "error" for problem in attached.problems):
         return _note(workspace, [*tree.warnings, *attached.problems], None)
-    loaded = load(tree, workspace.name, _stored_secrets(workspace))
+    loaded = load(tree, workspace.name, _stored_secrets(workspace), rules_here())
     found = [one for one in loaded.problems if one.code != ELSEWHERE]
     problems = [*tree.warnings, *attached.problems, *found]
     if loaded.workspace is None:
         return _note(workspace, problems, None)
-    problems += secret_store.unresolved(loaded.workspace, workspace)
-    if Connection.objects.filter(workspace=workspace).exists():
-        problems += connections.unfit(workspace, loaded.workspace)
-    problems += written_out(loaded.workspace)
-    problems += _tools_for_nobody(loaded.workspace)
-    if any(action.approvers or action.escalation for action in loaded.workspace.actions.values()):
-        problems += unknown_approvers(loaded.workspace)
-    problems += exports.doubts(workspace, loaded.workspace)
-    problems += ports.doubts(workspace, loaded.workspace)
+    problems += _doubts(workspace, loaded.workspace)
     definition = pinned(loaded.workspace, attached) if needs else loaded.workspace
     return _note(workspace, problems, _freeze(workspace, tree, _settled(workspace, definition)))
+
+
+def _doubts(workspace: Workspace, definition: Definition) -> list[Problem]:
+    """Warnings about what the files say, where only an installation can know that it fails."""
+    problems: list[Problem] = []
+    if definition.secrets or definition.connections:
+        problems += secrets.unresolved(definition, workspace)
+    if Connection.objects.filter(workspace=workspace).exists():
+        problems += connections.unfit(workspace, definition)
+    problems += written_out(definition)
+    problems += _tools_for_nobody(definition)
+    if any(action.approvers or action.escalation for action in definition.actions.values()):
+        problems += unknown_approvers(definition)
+    steps = (step for task in definition.tasks.values() for step in task.flow.values())
+    if any("." in step.action for step in steps):  # so all actions of others are named
+        problems += exports.doubts(workspace, definition)
+    problems += ports.doubts(workspace, definition)
+    return problems
 
 
 def _may_name_libraries(workspace: Workspace, tree: Tree) -> bool:
@@ -340,50 +352,41 @@ def _note(
     with transaction.atomic():
         Workspace.objects.filter(pk=workspace.pk).update(**values)
         if revision is not None:
-            task_lists.note(workspace, snapshots.definition_of(revision.pk))
-            ports.came_into_force(workspace, revision)
+            definition = snapshots.definition_of(revision.pk)
+            _list_tasks(workspace, definition)
+            ports.came_into_force(workspace, definition)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)
 
 
-def store_secret(workspace: Workspace, name: str, value: Any, *, by: str) -> Secret:
-    """Store a secret, encrypted; it overrides one of the same name in the files. Raises
-    InputError."""
-    check_secret(name, value)
-    values = {"sealed": seal(value), "updated_by": by}
-    with transaction.atomic():
-        row = Secret.objects.update_or_create(workspace=workspace, name=name, defaults=values)[0]
-        told = {"value": CHANGED}
-        note("secret.set", name, by=by, workspace=workspace.name, changes=told)
-    secret_store.forget(workspace.pk)
-    return row
+def _list_tasks(workspace: Workspace, definition: Definition) -> None:
+    """Note which tasks there are, in which folder, and whom the files keep rights to; with the
+    workspace's row locked."""
+    known = TaskList.objects.filter(pk=workspace.pk).first()
+    tasks = dict(known.tasks) if known else {}
+    tasks[WHOLE] = [None, _kept_to(definition, {}, WHOLE, None)]
+    for name, task in definition.tasks.items():
+        tasks[name] = [task.folder, _kept_to(definition, task.access, name, task.folder)]
+    is_kept = any(access for _, access in tasks.values())
+    if known is None or (known.tasks, known.is_kept) != (tasks, is_kept):
+        values = {"tasks": tasks, "is_kept": is_kept}
+        TaskList.objects.update_or_create(pk=workspace.pk, defaults=values)
 
 
-def check_secret(name: str, value: Any) -> None:
-    """Raises InputError if templates could not name it or logs could not mask it."""
-    if not _SECRET_NAME.fullmatch(name):
-        raise InputError({"name": "a secret name may contain only letters, digits and '_'"})
-    if not isinstance(value, str | dict | list) or not value:
-        raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
-    if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:
-        raise InputError(
-            {
-                "value": (
-                    f"a secret must have at least {SHORTEST_SECRET} characters, or it cannot be"
-                    " masked"
-                )
-            }
-        )
-    if len(json.dumps(value)) > LONGEST_SECRET:
-        raise InputError({"value": f"a secret may have at most {LONGEST_SECRET} bytes"})
-
-
-def remove_secret(workspace: Workspace, name: str) -> None:
-    """Delete a stored secret. Raises NotFound."""
-    with transaction.atomic():
-        if not Secret.objects.filter(workspace=workspace, name=name).delete()[0]:
-            raise NotFound(f"Secret '{name}' not found")
-        note("secret.remove", name, workspace=workspace.name)
-    secret_store.forget(workspace.pk)
+def _kept_to(
+    definition: Definition, own: Mapping[str, Kept], task: str, folder: str | None
+) -> dict[str, list[dict[str, list[str]]]]:
+    """By right: everybody whom one rule keeps it to, for each rule."""
+    found: dict[str, list[dict[str, list[str]]]] = {}
+    shared = [
+        rules
+        for pattern, rules in definition.access.items()
+        if (not pattern.strip("*") if task == WHOLE else matches(pattern, path_of(task, folder)))
+    ]
+    for rules in (own, *shared):
+        for right, kept in rules.items():
+            said = {"users": [email.lower() for email in kept.users], "groups": list(kept.groups)}
+            found.setdefault(right, []).append(said)
+    return found
 
 
 def announce(workspace_id: int, events: Iterable[str]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from engine.agents.tools import name_of_remote
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.spec.model import InputField
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 
 MOST_TOOLS = 128  # of one server
 LONGEST_DESCRIPTION = 1_000

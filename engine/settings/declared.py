@@ -14,10 +14,10 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.settings.given import Given, Reading, Section, Wrong, as_node
 from engine.settings.readers import Reader, choice, did_you_mean, flag, number, path, text, words
 from engine.spec.model import Place
-from engine.spec.problems import shorten
 
 T = TypeVar("T")
 OURS = "not a setting: the caller supplies it"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.plain import shorten
 from engine.spec.draft import Node
 from engine.spec.model import Place
-from engine.spec.problems import shorten
 from engine.spec.reader import read
 
 

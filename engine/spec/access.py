@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from engine.plain import shorten
 from engine.rights import EVERYTHING, Right
 from engine.spec.entry import Entry
 from engine.spec.model import Kept
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 
 OF_TASKS = tuple(str(right) for right in Right if right is not Right.SECRETS)
 ALL = tuple(map(str, Right))

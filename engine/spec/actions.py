@@ -10,12 +10,12 @@ from typing import Any, cast
 from engine import durations
 from engine.durations import Duration
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.scripts import Language, language_of_file, languages_of, read_first_line
 from engine.spec.agents import read_limits, read_tools
 from engine.spec.entry import Entry, read_inputs, read_outputs, read_retry, read_umask
 from engine.spec.fields import ACTION_FIELDS, TYPES, FieldRow, Kind
 from engine.spec.model import Action, ActionType, Escalation, Place
-from engine.spec.problems import shorten
 
 LANGUAGES = ("shell", "python", "javascript", "typescript", "go", "js", "ts")
 RUNNERS = ("local", "docker", "pod")

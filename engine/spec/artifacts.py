@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from engine.durations import Duration
 from engine.globs import find_objection
+from engine.plain import shorten
 from engine.spec.entry import Entry
 from engine.spec.fields import ARTIFACT_FIELDS
 from engine.spec.model import Artifacts
-from engine.spec.problems import shorten
 
 MOST_PATHS = 100
 LONGEST_S = 10 * 365 * 86_400

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 
+from engine.plain import shorten
 from engine.scripts import languages_of, read_first_line
 from engine.spec import checks_agents
 from engine.spec.actions import RUNNERS
@@ -14,7 +15,7 @@ from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
 from engine.spec.inputs import variable_of
 from engine.spec.model import Action, Place, Problem, Step
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 
 _MOST_STEP_SECONDS = 86_400
 _MOST_APPROVAL_SECONDS = 30 * 86_400  # people take longer than programs

@@ -8,9 +8,10 @@ from typing import Any
 
 from engine.agents.limits import MOST_TURNS
 from engine.agents.tools import LONGEST_TOOL_NAME, OUTPUT_NAME, TASK_TOOL, name_of, name_of_remote
+from engine.plain import shorten
 from engine.spec.draft import Draft
 from engine.spec.model import Action, Problem
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 
 _MOST_ASK_SECONDS = 30 * 86_400  # people take longer than programs
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine import dag
+from engine.plain import shorten
 from engine.spec.draft import Draft, step_subject
 from engine.spec.model import Action, Artifacts, Problem
-from engine.spec.problems import did_you_mean, error, shorten
+from engine.spec.problems import did_you_mean, error
 
 _ON_SERVER = ("task", "agent", "approval")
 _CODE = "artifacts"

@@ -1,4 +1,5 @@
-"""Rules about what steps and hooks give to what they call, and about keys without effect."""
+"""Rules about what steps and hooks give to what they call, about numbers that may be meant as text,
+and about keys without effect."""
 
 from __future__ import annotations
 
@@ -12,15 +13,19 @@ from typing import Any
 from engine import templating
 from engine.errors import InputError
 from engine.orders import INPUT_FILE, INPUTS_FILE
+from engine.plain import shorten
 from engine.spec import inputs
 from engine.spec.checks_reads import reads_input
-from engine.spec.draft import Draft, step_subject, task_subject
+from engine.spec.draft import Draft, Node, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS, PRIMITIVES
-from engine.spec.model import Action, InputField, Place, Problem, Retry
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.model import Action, InputField, Place, Problem, Retry, Step
+from engine.spec.problems import did_you_mean, error, warning
+from engine.spec.tasks import finder, items_of, wanted_by
+from engine.spec.written import looks_like_text
 
 _ADDRESSABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MOST_HINTS = 100
+_MOST_NUMBERS = 100
 _ONE_ATTEMPT = "retry has no effect: max_attempts: 1 is the first attempt alone"
 
 
@@ -238,4 +243,78 @@ def _may_be_list(text: str) -> bool:
         return False
 
 
-CHECKS = (check_calls, check_input_file, check_addresses, check_without_effect)
+def check_doubtful_numbers(draft: Draft) -> Iterator[Problem]:
+    """Numbers that may be meant as text, where nothing says what is wanted."""
+    left = _MOST_NUMBERS
+    for subject, node, is_secret in _untyped(draft):
+        for number in _doubtful(node):
+            left -= 1
+            if left < 0:
+                return
+            message = f"{subject} holds a number that may be meant as text: put it in quotes"
+            if not is_secret:
+                shown = f"{shorten(number.text, 30)}' as the number {number.value}"
+                message = f"{subject} reads '{shown}; put it in quotes if it is text"
+            yield warning(number.place, "number", message)
+
+
+def _doubtful(node: Node | None) -> Iterator[Node]:
+    value = node.value if node else None
+    if isinstance(value, float) and node is not None and looks_like_text(node.text):
+        yield node
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _doubtful(inner)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _doubtful(inner)
+
+
+def _untyped(draft: Draft) -> Iterator[tuple[str, Node | None, bool]]:
+    """(subject, value, whether it is secret) of every value without a declared type."""
+    workspace = draft.workspace
+    for name, task in workspace.tasks.items():
+        for key, step in task.flow.items():
+            yield from _untyped_in_step(draft, name, key, step)
+        for event in HOOK_LISTS:
+            for index, hook in enumerate(getattr(task.hooks, event)):
+                fields = wanted_by(workspace, workspace.actions.get(hook.action))
+                for given in hook.input.keys() - fields.keys():
+                    node = draft.node("tasks", name, event, index, "input", given)
+                    yield f"{task_subject(name)} {event}[{index}] input '{given}'", node, False
+    for name, subject, action in draft.actions():
+        if action.manifest:
+            yield f"{subject} manifest", draft.action_node(name, "manifest"), False
+    for name in workspace.secrets:
+        yield f"Secret '{shorten(name)}'", draft.node("secrets", name), True
+    for name, values in workspace.connections.items():
+        described = workspace.connection_types.get(str(values.get("type")), {})
+        for key in values.keys() - described.keys():
+            yield f"Connection '{shorten(name)}'", draft.node("connections", name, key), True
+
+
+def _untyped_in_step(
+    draft: Draft, task: str, name: str, step: Step
+) -> Iterator[tuple[str, Node | None, bool]]:
+    if not step.input and not isinstance(step.for_each, tuple):
+        return
+    action = draft.workspace.actions.get(step.action)
+    fields = wanted_by(draft.workspace, action)
+    find, subject = finder(draft, "tasks", task, "flow", name), step_subject(task, name)
+    for given in step.input:
+        if given not in fields:
+            yield f"{subject} input '{shorten(given)}'", find("input", given), False
+    if isinstance(step.for_each, tuple) and not any(
+        isinstance(item, str) and item != node.plain()
+        for item, node in zip(step.for_each, items_of(find("for_each")), strict=False)
+    ):
+        yield f"{subject} for_each", find("for_each"), False
+
+
+CHECKS = (
+    check_doubtful_numbers,
+    check_calls,
+    check_input_file,
+    check_addresses,
+    check_without_effect,
+)

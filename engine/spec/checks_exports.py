@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
+from engine.plain import shorten
 from engine.spec.draft import Draft, step_subject
-from engine.spec.exports import ELSEWHERE, SECRETS, is_elsewhere, names_read, reads_secrets
+from engine.spec.exports import ELSEWHERE, SECRETS, names_read, reads_secrets
 from engine.spec.model import EVERYBODY, Action, ExportedAction, JobEnds, Place, Problem
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 
 WORKSPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 GIVEN = frozenset({"input", *SECRETS})  # what the templates of an exported action can read
@@ -124,6 +125,12 @@ def check_actions_of_others(draft: Draft) -> Iterator[Problem]:
                 )
                 place = draft.in_step(task_name, name, "action")
                 yield warning(place, ELSEWHERE, message)
+
+
+def is_elsewhere(action: str, known: Container[str], own: str) -> bool:
+    """Whether it is the name of another workspace's action: WORKSPACE.ACTION."""
+    owner, dot, rest = action.partition(".")
+    return bool(dot and rest) and owner != own and action not in known
 
 
 def is_foreign(draft: Draft, action: str) -> bool:

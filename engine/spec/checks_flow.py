@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from engine import dag
+from engine.plain import shorten
 from engine.spec.checks_actions import limits_of
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Action, Hook, Place, Problem, Step
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 
 _MOST_TASK_SECONDS = 604_800
 _ON_SERVER = ("task", "agent", "approval")

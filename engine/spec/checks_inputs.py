@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from engine.errors import InputError
+from engine.plain import shorten
 from engine.spec import inputs
 from engine.spec.connection_types import field_of, taking
 from engine.spec.connections import CHECK
 from engine.spec.draft import Draft, task_subject
 from engine.spec.fields import ALIASES, PRIMITIVES
 from engine.spec.model import InputField, Place, Problem
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 
 _RESERVED = (*PRIMITIVES, *ALIASES, "array", "object")
 _MOST_HINTS = 100

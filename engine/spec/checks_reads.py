@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from engine import templating
+from engine.plain import shorten
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.inputs import variable_of
 from engine.spec.model import Action, Hook, Problem, Step
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.sites import Site
 
 _VARIABLE = re.compile(r"STROEM_INPUT_(?!FILE\b)[A-Z0-9_]+(?P<after>:?[-+=?]|=)?")

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from engine import dag, templating
+from engine.plain import shorten
 from engine.spec.actions import LANGUAGES
 from engine.spec.checks_reads import Reads
 from engine.spec.draft import Draft
 from engine.spec.inputs import variable_of
 from engine.spec.model import Action, Problem, Step
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.sites import Site, find_sites
 
 _BUDGET_PER_FILE = 15_000  # letters in tags, about a third of a second of work

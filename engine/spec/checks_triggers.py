@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 from engine import dag
 from engine.errors import AuthorError, InputError
 from engine.events import ABOUT
+from engine.plain import shorten
 from engine.spec import cron, follows, inputs
 from engine.spec.checks_exports import WORKSPACE
 from engine.spec.draft import Draft
 from engine.spec.fields import PRIMITIVES
 from engine.spec.model import Problem, Task, Trigger
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.triggers import TYPES
 
 _MOST_HINTS = 100

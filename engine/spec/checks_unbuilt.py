@@ -10,11 +10,12 @@ from functools import cached_property
 
 from engine import templating
 from engine.orders import HELPER
+from engine.plain import shorten
 from engine.spec.checks_exports import is_foreign
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Action, Place, Problem
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 
 UNBUILT = "not-built"
 _MOST_NAMES = 5

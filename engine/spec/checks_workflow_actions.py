@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from engine import dag
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.spec.draft import Draft, task_subject
 from engine.spec.model import Place, Problem, WorkflowAction
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.slurm import (
     JOB_TRIGGERS,
     NODES_FOR_NOTHING,

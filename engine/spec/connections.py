@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from engine.plain import shorten
 from engine.spec.entry import Entry, as_declared
 from engine.spec.fields import ALIASES, PRIMITIVES
 from engine.spec.model import Place
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 
 _PROPERTY_FIELDS = ("type", "required", "default", "secret", "description", "options")
 CHECK = "check"  # beside the properties of a type: the action that tests a connection of it

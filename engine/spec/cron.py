@@ -18,7 +18,7 @@ from cronsim import CronSim, CronSimError
 from cronsim.cronsim import Field as CronSimField
 
 from engine.errors import AuthorError
-from engine.spec.problems import shorten
+from engine.plain import shorten
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")

@@ -1,17 +1,19 @@
-"""What reading produces, with places: the tree of one file, and the draft of a workspace for the
-checks."""
+"""What reading produces, with places: the problems, the tree of one file, and the draft of a
+workspace for the checks."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from engine.plain import shorten
 from engine.spec.model import Action, Place, Problem, Workspace
-from engine.spec.problems import shorten
+from engine.spec.problems import error, warning
 from engine.spec.written import Written, is_exact
 
+_NOT_OF_TORC = frozenset({"tasks", "triggers", "workflow_actions"})
 _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
 
@@ -26,6 +28,70 @@ class Limits:
 
 
 LIMITS = Limits()
+MOST_PROBLEMS = 500
+
+
+class TooManyErrors(Exception):
+    """Too many errors: reading must stop."""
+
+
+class Problems:
+    """The problems so far; the same message at the same place counts once.
+
+    Raises TooManyErrors at the five hundredth error, so that a hostile file cannot keep us busy.
+    The first five hundred warnings are kept.
+    """
+
+    def __init__(self) -> None:
+        self._errors: dict[Problem, None] = {}
+        self._warnings: dict[Problem, None] = {}
+        self._is_cut = False
+
+    def add(self, problem: Problem) -> None:
+        if problem.severity == "error":
+            self._errors[problem] = None
+            if len(self._errors) >= MOST_PROBLEMS:
+                raise TooManyErrors
+        elif len(self._warnings) < MOST_PROBLEMS:
+            self._warnings[problem] = None
+        else:
+            self._is_cut = True
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.add(problem)
+
+    def error(self, place: Place, code: str, message: str) -> None:
+        self.add(error(place, code, message))
+
+    def warning(self, place: Place, code: str, message: str) -> None:
+        self.add(warning(place, code, message))
+
+    @property
+    def has_errors(self) -> bool:
+        return bool(self._errors)
+
+    def in_order(self) -> tuple[Problem, ...]:
+        """By place; errors before warnings at the same place. The last one says if some are
+        missing."""
+        found = sorted(
+            (*self._errors, *self._warnings),
+            key=lambda p: (
+                p.place.file,
+                p.place.line,
+                p.place.column,
+                p.severity,
+                p.code,
+                p.message,
+            ),
+        )
+        if len(self._errors) >= MOST_PROBLEMS:
+            words = f"there are {MOST_PROBLEMS} errors and perhaps more; checking stopped"
+            found.append(error(found[-1].place, "too-many", words))
+        elif self._is_cut:
+            words = f"there are more than {MOST_PROBLEMS} warnings; the rest is not shown"
+            found.append(warning(found[-1].place, "too-many", words))
+        return tuple(found)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +148,15 @@ class Document:
 
     root: Node | None
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_torc(self) -> bool:
+        """Whether it is a Torc specification: it lists jobs and has no keys that only our own files
+        have."""
+        keys = self.root.value if self.root is not None else None
+        if not isinstance(keys, dict) or "jobs" not in keys:
+            return False
+        return isinstance(keys["jobs"].value, tuple) and _NOT_OF_TORC.isdisjoint(keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from typing import Any, Literal, cast
 from engine import durations
 from engine.durations import Duration
 from engine.errors import AuthorError
-from engine.spec.draft import Node
+from engine.plain import shorten
+from engine.spec.draft import Node, Problems
 from engine.spec.fields import ALIASES, OUTPUT_TYPES, PRIMITIVES
 from engine.spec.model import InputField, OutputField, Place, Retry
-from engine.spec.problems import Problems, did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 
 _INPUT_FIELDS = (
     "type", "name", "description", "required", "secret", "default", "options", "allow_custom",

@@ -14,8 +14,9 @@ from decimal import Decimal
 from typing import Any
 
 from engine.errors import InputError
+from engine.plain import shorten
 from engine.spec.model import InputField
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 from engine.spec.written import Written, is_exact
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,40}")

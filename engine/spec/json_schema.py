@@ -24,7 +24,6 @@ from engine.spec.fields import (
     TYPES,
     FieldRow,
 )
-from engine.spec.keeping import KEPT
 from engine.spec.model import OnConflict
 from engine.spec.schema_pieces import (
     ANYTHING,
@@ -50,6 +49,7 @@ from engine.spec.schema_pieces import (
     ref,
     whole,
 )
+from engine.spec.workspace_settings import KEPT
 from engine.webhooks import VERIFICATIONS
 
 _KINDS: Mapping[str, Schema] = {

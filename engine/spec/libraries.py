@@ -7,13 +7,13 @@ Their files lie in the workspace's tree, below `.libraries/NAME/`. What they def
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 
-from engine.spec.draft import Draft, Named, Node
+from engine.plain import shorten
+from engine.spec.draft import Named, Node, Problems
 from engine.spec.entry import Entry
 from engine.spec.fields import ALIASES, HOOK_LISTS, LIBRARY_FIELDS, PRIMITIVES
-from engine.spec.model import Library, Place, Problem
-from engine.spec.problems import Problems, error, shorten
+from engine.spec.model import Library, Place
 
 FOLDER = ".libraries"
 DIR_VARIABLE = "STROEM_LIBRARY_DIR"
@@ -24,12 +24,6 @@ _LEFT = (
     *HOOK_LISTS,
 )  # fmt: skip
 Change = Callable[[Node], Node]
-
-
-def library_of(file: str) -> str | None:
-    """The library that a file of the workspace's tree belongs to."""
-    parts = file.split("/")
-    return parts[1] if len(parts) > 2 and parts[0] == FOLDER else None
 
 
 def read_library(entry: Entry, place: Place) -> Library:
@@ -46,20 +40,25 @@ def read_library(entry: Entry, place: Place) -> Library:
     return Library(url or "", ref or "", path or "", place=place)
 
 
-def check_libraries(draft: Draft) -> Iterator[Problem]:
-    for name, library in draft.workspace.libraries.items():
-        if not NAME.fullmatch(name):
-            message = (
-                f"Library name '{shorten(name)}' may contain only letters, digits, '-' and '_', and"
-                " at most 60 of them"
-            )
-            yield error(library.place, "name", message)
-        elif name == draft.name:
-            message = f"Library '{name}' has the name of this workspace; give it another one"
-            yield error(library.place, "name", message)
-        elif library.is_complete and name not in draft.fetched:
-            message = f"Library '{name}' has no workflow files, or was not fetched"
-            yield error(library.place, "library", message)
+def read_named(
+    name: str, entry: Entry, place: Place, *, own: str, fetched: Container[str]
+) -> Library:
+    """The library of this name. `own`: the workspace's name; `fetched`: libraries with files in the
+    tree."""
+    library = read_library(entry, place)
+    if not NAME.fullmatch(name):
+        message = (
+            f"Library name '{shorten(name)}' may contain only letters, digits, '-' and '_', and"
+            " at most 60 of them"
+        )
+        entry.problems.error(place, "name", message)
+    elif name == own:
+        message = f"Library '{name}' has the name of this workspace; give it another one"
+        entry.problems.error(place, "name", message)
+    elif library.is_complete and name not in fetched:
+        message = f"Library '{name}' has no workflow files, or was not fetched"
+        entry.problems.error(place, "library", message)
+    return library
 
 
 def adopt(library: str, top: Entry, problems: Problems) -> Mapping[str, dict[str, Named]]:
@@ -186,6 +185,3 @@ def _each(change: Change) -> Change:
         return node
 
     return change_all
-
-
-CHECKS = (check_libraries,)

@@ -6,9 +6,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from engine.agents.limits import TaskLimits
+from engine.plain import shorten
 from engine.spec import (
     checks_actions,
     checks_artifacts,
@@ -23,31 +23,37 @@ from engine.spec import (
     checks_workflow_actions,
     libraries,
     reader,
-    settling,
 )
 from engine.spec.access import read_shared_access
 from engine.spec.actions import read_action
-from engine.spec.agents import read_shared_limits
 from engine.spec.connections import (
     read_check,
     read_connection,
     read_connection_type,
     read_mcp_server,
 )
-from engine.spec.draft import Document, Draft, Named, Node, step_subject, task_subject
+from engine.spec.draft import (
+    Document,
+    Draft,
+    Named,
+    Node,
+    Problems,
+    TooManyErrors,
+    step_subject,
+    task_subject,
+)
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
 from engine.spec.exports import read_exported_action, read_job_ends
 from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
-from engine.spec.keeping import KEPT, read_keeping
-from engine.spec.model import Action, Exports, Hook, Hooks, Keeping, Loaded, Place, Task, Workspace
-from engine.spec.problems import Problems, TooManyErrors, did_you_mean, nearest, shorten
+from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
+from engine.spec.problems import did_you_mean, nearest
 from engine.spec.schedulers import read_scheduler
-from engine.spec.settling import settle
 from engine.spec.tags import bind
-from engine.spec.tasks import read_hooks, read_task
+from engine.spec.tasks import read_hooks, read_task, settle
 from engine.spec.torc import document as documents
 from engine.spec.triggers import read_trigger
+from engine.spec.workspace_settings import read_settings
 
 if TYPE_CHECKING:
     from engine.spec.torc.conversion import Converted
@@ -56,7 +62,6 @@ Thing = TypeVar("Thing")
 ROOT = ".workflows"
 _DEEPEST = 10
 _SUFFIXES = (".yaml", ".yml")
-_SETTINGS = ("unsafe_templates", "limits", *KEPT)
 _SINGULAR = {
     "secrets": "Secret",
     "connection_types": "Connection type",
@@ -78,9 +83,7 @@ _CHECKS = (
     *checks_inputs.CHECKS,
     *checks_triggers.CHECKS,
     *checks_exports.CHECKS,
-    *libraries.CHECKS,
     *checks_workflow_actions.CHECKS,
-    *settling.CHECKS,
     *checks_reads.CHECKS,
     *checks_calls.CHECKS,
     *checks_artifacts.CHECKS,
@@ -114,7 +117,8 @@ def select_specifications(contents: Mapping[str, bytes]) -> list[str]:
     return [
         path
         for path in sorted(contents, key=lambda path: PurePosixPath(path).parts)
-        if documents.is_candidate(path, contents[path])
+        if PurePosixPath(path).suffix.lower() in documents.SUFFIXES
+        and documents.is_candidate(path, contents[path])
         and path.startswith(f"{ROOT}/" if is_inside else "")
         and len(PurePosixPath(path).parts) - is_inside <= _DEEPEST
     ]
@@ -126,6 +130,12 @@ def infer_folder(file: str) -> str | None:
     if len(parts) > 2 and parts[0] == ROOT:
         return "/".join(parts[1:-1])
     return None
+
+
+def library_of(file: str) -> str | None:
+    """The library that a file of the workspace's tree belongs to."""
+    parts = file.split("/")
+    return parts[1] if len(parts) > 2 and parts[0] == libraries.FOLDER else None
 
 
 def load(
@@ -197,7 +207,7 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
     merged.files += 1
     is_ours = PurePosixPath(file).suffix in (".yaml", ".yml")
     document = reader.read(file, text) if is_ours else documents.read(file, text)
-    if not is_ours or documents.is_specification(document.root):
+    if not is_ours or document.is_torc:
         _add_torc(merged, file, document, problems)
         return
     problems.extend(document.problems)
@@ -214,7 +224,7 @@ def _add_file(merged: _Merged, file: str, text: str | bytes, problems: Problems)
         problems.error(document.root.place, "bad-type", message)
         return
     top = Entry(document.root, "Top-level key", problems)
-    library = libraries.library_of(file)
+    library = library_of(file)
     if library is not None:
         _add_library(merged, library, top, problems)
         return
@@ -321,7 +331,7 @@ def _read(
     merged: _Merged, problems: Problems, name: str, paths: Container[str] | None, is_strict: bool
 ) -> Draft:
     flows = _read_tasks(merged.sections["tasks"], problems)
-    workspace = _read_workspace(merged, flows, problems)
+    workspace = _read_workspace(merged, flows, problems, name)
     _announce(merged, problems)
     return Draft(
         workspace,
@@ -338,7 +348,7 @@ def _read(
     )
 
 
-def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Workspace:
+def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems, own: str) -> Workspace:
     def entries(section: str) -> Iterator[tuple[str, Place, Entry]]:
         """Name, place of the name, entry of everything in a top-level map."""
         for name, named in merged.sections[section].items():
@@ -352,7 +362,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         types[name], checks[name] = read_connection_type(entry), read_check(entry)
     connections = {name: read_connection(entry, types) for name, _, entry in entries("connections")}
     servers = {name: read_mcp_server(entry, place) for name, place, entry in entries("mcp_servers")}
-    kept = _read_kept(merged.sections["settings"], problems)
+    settings = merged.sections["settings"]
     return Workspace(
         actions={**_known(actions), **flows.actions},
         tasks=flows.tasks,
@@ -366,10 +376,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
         slurm_schedulers={
             name: read_scheduler(entry) for name, _, entry in entries("slurm_schedulers")
         },
-        settings=_read_settings(merged.sections["settings"], problems),
-        limits=_read_limits(merged.sections["settings"].get("limits"), problems),
-        logs=kept.get("logs"),
-        artifacts=kept.get("artifacts"),
+        **(read_settings(settings, problems) if settings else {}),
         exports=Exports(
             {name: read_job_ends(entry, place) for name, place, entry in entries("job_ends")},
             {
@@ -378,7 +385,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems) -> Works
             },
         ),
         libraries={
-            name: libraries.read_library(entry, place)
+            name: libraries.read_named(name, entry, place, own=own, fetched=merged.fetched)
             for name, place, entry in entries("libraries")
         },
         access={name: read_shared_access(name, entry) for name, _, entry in entries("access")},
@@ -430,32 +437,3 @@ def _read_hooks(tops: list[Entry]) -> Hooks:
         for event in HOOK_LISTS:
             lists[event] += getattr(hooks, event)
     return Hooks(**lists)
-
-
-def _read_limits(named: Named | None, problems: Problems) -> TaskLimits | None:
-    if named is None:
-        return None
-    return read_shared_limits(Entry(named.node, "Setting 'limits'", problems))
-
-
-def _read_kept(section: Mapping[str, Named], problems: Problems) -> dict[str, Keeping | None]:
-    return {name: read_keeping(name, section[name], problems) for name in KEPT if name in section}
-
-
-def _read_settings(section: Mapping[str, Named], problems: Problems) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, named in section.items():
-        value = named.node.value
-        if name not in _SETTINGS:
-            message = f"unknown setting '{shorten(name)}'{did_you_mean(name, _SETTINGS)}"
-            problems.error(named.place, "unknown-key", message)
-        elif name in ("limits", *KEPT):
-            continue
-        elif value not in ("warn", "refuse"):
-            message = (
-                f"Setting '{name}' must be one of warn, refuse, not '{shorten(named.node.text)}'"
-            )
-            problems.error(named.place, "setting", message)
-        else:
-            found[name] = value
-    return found

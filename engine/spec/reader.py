@@ -16,9 +16,10 @@ from typing import Any
 
 import yaml
 
+from engine.plain import shorten
 from engine.spec.draft import LIMITS, Document, Limits, Node
 from engine.spec.model import Place, Problem
-from engine.spec.problems import error, shorten
+from engine.spec.problems import error
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from engine.plain import shorten
 from engine.spec.model import Loaded, Workspace
-from engine.spec.problems import shorten
 from engine.spec.slurm import JOB_TRIGGERS, is_affordable, select_steps
 
 _SHOWN = 12

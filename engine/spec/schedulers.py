@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from engine.plain import shorten
 from engine.spec.entry import Entry
-from engine.spec.problems import shorten
 
 TEXTS = ("account", "partition", "walltime", "mem", "gres", "qos", "tmp", "extra", "worker_config")
 _SCHEDULER_FIELDS = (*TEXTS, "nodes", "ntasks_per_node", "setup", "pass_env")

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from engine import templating
+from engine.plain import shorten
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.model import Hook, InputField, Place
-from engine.spec.problems import shorten
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any, Literal, cast
 import re2
 
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.spec.draft import Node
 from engine.spec.entry import Entry, read_retry
 from engine.spec.model import Task, WorkflowAction
-from engine.spec.problems import shorten
 
 TRIGGERS = (
     "on_workflow_start", "on_workflow_complete", "on_jobs_ready", "on_jobs_complete",

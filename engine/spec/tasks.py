@@ -1,17 +1,26 @@
-"""Reads a task with its steps and hooks from YAML; inline actions become separate actions."""
+"""Reads a task with its steps and hooks from YAML; inline actions become separate actions.
+
+Once all fields are known, the values that steps, hooks and triggers give are settled as the fields
+want them: where they give `version: 3.10` to a text field, the text as typed counts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, cast, get_args
 
+from engine.plain import shorten
 from engine.spec.access import read_access
 from engine.spec.actions import read_action
 from engine.spec.agents import read_task_limits
 from engine.spec.artifacts import read_artifacts
-from engine.spec.draft import Node
+from engine.spec.draft import Draft, Node
 from engine.spec.entry import (
     Entry,
+    as_declared,
     looks_like_field,
     read_inputs,
     read_retry,
@@ -23,19 +32,24 @@ from engine.spec.model import (
     Action,
     Hook,
     Hooks,
+    InputField,
     OnConflict,
     OnWorkerLost,
     Place,
     StateRule,
     Step,
     Task,
+    Workspace,
 )
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 from engine.spec.schedulers import read_schedulers
 from engine.spec.slurm import read_workflow_actions
 
 MOST_ITEMS = 10_000
 MOST_PRIORITY = 1000
+_ITEM = re.compile(r"\s*\{\{-?\s*each\.item\s*-?\}\}\s*")
+_TEXTS = ("string", "text")
+Find = Callable[..., Node | None]
 
 
 @dataclass(slots=True)
@@ -268,3 +282,130 @@ def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
         # an unreadable hook keeps its index in the list, so that later messages count correctly
         found.append(Hook(action or "", read_values(hook), hook.at("action")))
     return found
+
+
+# Given values
+
+
+def wanted_by(workspace: Workspace, action: Action | None) -> Mapping[str, InputField]:
+    """The fields that a call of `action` fills: its own, and those of the task it starts."""
+    if action is None:
+        return {}
+    task = workspace.tasks.get(action.task or "")
+    return {**task.input, **action.input} if task else action.input
+
+
+def settle(draft: Draft, tops: Sequence[Entry]) -> Workspace:
+    """The workspace with every given value in the form that its field wants. `tops` are the files
+    with hooks of the workspace, in order."""
+    workspace = draft.workspace
+    tasks = {name: _settle_task(draft, name, task) for name, task in workspace.tasks.items()}
+    triggers = {}
+    for name, trigger in workspace.triggers.items():
+        task = workspace.tasks.get(trigger.starts)
+        given = _settle_values(
+            trigger.input, task.input if task else {}, finder(draft, "triggers", name, "input")
+        )
+        triggers[name] = replace(trigger, input=given)
+    return replace(workspace, tasks=tasks, triggers=triggers, hooks=_settle_tops(draft, tops))
+
+
+def _settle_tops(draft: Draft, tops: Sequence[Entry]) -> Hooks:
+    actions, hooks = draft.workspace.actions, draft.workspace.hooks
+    settled: dict[str, Any] = {}
+    for event in HOOK_LISTS:
+        items = [item for top in tops for item in items_of(top.pairs.get(event))]
+        settled[event] = tuple(
+            replace(
+                hook,
+                input=_settle_values(
+                    hook.input,
+                    wanted_by(draft.workspace, actions.get(hook.action)),
+                    partial(_below, item, "input"),
+                ),
+            )
+            for hook, item in zip(getattr(hooks, event), items, strict=True)
+        )
+    return Hooks(**settled)
+
+
+def _below(node: Node, *path: str) -> Node | None:
+    for part in path:
+        found = node.value.get(part) if isinstance(node.value, dict) else None
+        if found is None:
+            return None
+        node = found
+    return node
+
+
+def finder(draft: Draft, section: str, name: str, *start: str | int) -> Find:
+    return lambda *path: draft.node(section, name, *start, *path)
+
+
+def _settle_task(draft: Draft, name: str, task: Task) -> Task:
+    if draft.node("tasks", name, "flow") is None:
+        return task
+    flow = {key: _settle_step(draft, name, key, step) for key, step in task.flow.items()}
+    hooks: dict[str, Any] = {}
+    for event in HOOK_LISTS:
+        hooks[event] = tuple(
+            replace(
+                hook,
+                input=_settle_values(
+                    hook.input,
+                    wanted_by(draft.workspace, draft.workspace.actions.get(hook.action)),
+                    finder(draft, "tasks", name, event, index, "input"),
+                ),
+            )
+            for index, hook in enumerate(getattr(task.hooks, event))
+        )
+    return replace(task, flow=flow, hooks=Hooks(**hooks))
+
+
+def _settle_step(draft: Draft, task: str, name: str, step: Step) -> Step:
+    if not step.input:
+        return step
+    action = draft.workspace.actions.get(step.action)
+    fields = wanted_by(draft.workspace, action)
+    find = finder(draft, "tasks", task, "flow", name)
+    given = _settle_values(step.input, fields, lambda key: find("input", key))
+    items = find("for_each")
+    if isinstance(step.for_each, tuple) and items and _are_texts(step, action, fields):
+        return replace(step, input=given, for_each=tuple(items.as_text()))
+    return step if given == step.input else replace(step, input=given)
+
+
+def _settle_values(
+    given: Mapping[str, Any], fields: Mapping[str, InputField], find: Find
+) -> Mapping[str, Any]:
+    settled = dict(given)
+    for key in given.keys() & fields.keys():
+        node = find(key)
+        if node is not None:
+            settled[key] = as_declared(node, fields[key].type)
+    return settled
+
+
+def _are_texts(step: Step, action: Action | None, fields: Mapping[str, InputField]) -> bool:
+    """Whether the items of a loop only become the values of text fields."""
+    reads = [key for key, value in step.input.items() if "each" in str(value)]
+    return (
+        bool(reads)
+        and action is not None
+        and all(
+            _ITEM.fullmatch(str(step.input[key])) and key in fields and fields[key].type in _TEXTS
+            for key in reads
+        )
+        and "each" not in (step.when or "")
+        and "each." not in " ".join(_code(action))
+    )
+
+
+def _code(action: Action) -> Iterator[str]:
+    yield from (action.script or "", action.cmd or "", action.message or "")
+    yield from action.args
+    yield from action.env.values()
+
+
+def items_of(node: Node | None) -> tuple[Node, ...]:
+    return node.value if node is not None and isinstance(node.value, tuple) else ()

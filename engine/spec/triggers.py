@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from engine.plain import shorten
 from engine.spec.entry import Entry, read_values
 from engine.spec.model import Place, Trigger, TriggerType
-from engine.spec.problems import did_you_mean, shorten
+from engine.spec.problems import did_you_mean
 from engine.webhooks import VERIFICATIONS
 
 TYPES: tuple[TriggerType, ...] = ("scheduler", "webhook", "event_source", "job")

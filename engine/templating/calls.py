@@ -12,17 +12,8 @@ from typing import Any
 import re2
 
 from engine.errors import TemplateError
-from engine.templating.values import (
-    I64_MAX,
-    I64_MIN,
-    Budget,
-    LimitReached,
-    contains,
-    is_array,
-    is_number,
-    kind,
-    path_parts,
-)
+from engine.templating.operations import I64_MAX, I64_MIN, contains
+from engine.templating.values import Budget, LimitReached, is_array, is_number, kind, path_parts
 
 _REQUIRED: Any = object()
 NO_NOW = "now() is not available here, for the text may be rendered more than once"

@@ -12,17 +12,8 @@ from typing import Any
 from engine.errors import TemplateError
 from engine.templating.calls import Call, Filter
 from engine.templating.dates import date
-from engine.templating.values import (
-    I64_MAX,
-    equal,
-    is_array,
-    is_number,
-    kind,
-    number_json,
-    plain,
-    pointed,
-    text_of,
-)
+from engine.templating.operations import I64_MAX, equal, number_json, text_of
+from engine.templating.values import is_array, is_number, kind, plain, pointed
 
 _ABSENT: Any = object()
 

@@ -29,7 +29,8 @@ from engine.templating.mentions import (
     last_filter,
     steps_of,
 )
-from engine.templating.values import I64_MAX, I64_MIN, WHITESPACE, is_number, number_text
+from engine.templating.operations import I64_MAX, I64_MIN, number_text
+from engine.templating.values import WHITESPACE, is_number
 
 MAX_DEPTH = 40  # of operations within operations
 _SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}

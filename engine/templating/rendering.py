@@ -22,24 +22,20 @@ from engine.templating.calls import NO_NOW
 from engine.templating.grammar import MARKER
 from engine.templating.lowering import understand
 from engine.templating.mentions import References, Splice
-from engine.templating.runtime import (
-    BUILT_IN_FILTERS,
-    ExtraFilter,
-    TeraContext,
-    TeraEnvironment,
-    start,
-)
+from engine.templating.operations import is_true, text_of
+from engine.templating.runtime import BUILT_IN_FILTERS, TeraEnvironment
 from engine.templating.values import (
     DEFAULT,
     TAG_PRICE,
     WHITESPACE,
     Budget,
+    ExtraFilter,
     LimitReached,
     RenderLimits,
-    is_true,
+    TeraContext,
     kind,
     plain,
-    text_of,
+    start,
 )
 
 MAX_ITEMS = 10_000  # of a `for_each`

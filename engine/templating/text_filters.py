@@ -10,7 +10,8 @@ from text_unidecode import unidecode  # type: ignore[import-untyped]  # it has n
 
 from engine.errors import TemplateError
 from engine.templating.calls import Call, Filter
-from engine.templating.values import I64_MAX, I64_MIN, WHITESPACE, is_number, kind
+from engine.templating.operations import I64_MAX, I64_MIN
+from engine.templating.values import WHITESPACE, is_number, kind
 
 _WORD = re.compile(r"\b([\w'])([\w']*)\b")
 _BETWEEN_TAGS = re.compile(r">\s+<")

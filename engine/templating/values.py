@@ -1,4 +1,8 @@
-"""JSON values as Tera sees them: what is true, what is equal, how each prints, how numbers add up.
+"""The values of one rendering: what it may spend, which JSON values it reaches by name, and its
+variables.
+
+An undefined variable, or a filter that fails, is a value (`Failed`) that is false in conditions and
+raises when printed, compared, calculated with or passed on, as in Tera.
 
 Messages name kinds, never values: a value may be a secret.
 """
@@ -6,14 +10,18 @@ Messages name kinds, never values: a value may be a secret.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from datetime import datetime
+from difflib import get_close_matches
+from functools import partial
 from typing import Any
+
+from jinja2 import Environment, pass_context
+from jinja2.runtime import Context
 
 from engine.errors import TemplateError
 
-I64_MIN, I64_MAX, U64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 # What Unicode calls White_Space; `str.strip()` would also take the separators U+001C to U+001F.
 WHITESPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680"
@@ -21,7 +29,11 @@ WHITESPACE = (
     + "\u2028\u2029\u202f\u205f\u3000"
 )
 
-_SCALARS = (str, bool, int, float, type(None))
+ExtraFilter = Callable[..., Any]
+SCALARS = (str, bool, int, float, type(None))
+_PLAIN = frozenset({str, int, float, bool, type(None), list, dict, tuple})
+_ABSENT: Any = object()
+_MAX_CANDIDATES = 200
 
 
 def context_name(step_name: str) -> str:
@@ -46,7 +58,6 @@ class RenderLimits:
 DEFAULT = RenderLimits()
 TAG_PRICE = 20  # parsing cost of a tag, besides its letters
 MAX_DEPTH = 100  # of nested lists and maps that are walked
-MAX_NUMBER_BITS = 4_096  # of integers that are printed
 
 
 class LimitReached(TemplateError):
@@ -134,13 +145,6 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (list, tuple))
 
 
-def is_true(value: Any) -> bool:
-    """False: null, false, 0, NaN, empty text, array and object."""
-    if isinstance(value, float):
-        return value != 0.0 and not math.isnan(value)
-    return bool(value)
-
-
 def member(value: Any, key: str, absent: Any) -> Any:
     """`value.key` or `value[key]`: keys of objects and indices of arrays, never an attribute of a
     Python object."""
@@ -177,7 +181,7 @@ def path_parts(path: str) -> tuple[str, ...]:
 
 def plain(budget: Budget, value: Any, depth: int = 0) -> Any:
     """A deep copy of JSON types only, keys in their order."""
-    if value is None or type(value) in _SCALARS:
+    if value is None or type(value) in SCALARS:
         if type(value) is float and not math.isfinite(value):
             raise TemplateError("a value is infinite or not a number, which JSON cannot hold")
         return value
@@ -190,10 +194,10 @@ def plain(budget: Budget, value: Any, depth: int = 0) -> Any:
     if is_array(value):
         budget.spend(len(value) >> 2)
         return [plain(budget, item, depth + 1) for item in value]
-    return _scalar(value)
+    return scalar(value)
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     """The plain form of a subclass of a JSON scalar, such as a string enumeration."""
     if isinstance(value, str):
         return str.__str__(value)
@@ -209,173 +213,187 @@ def pairs(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(((str(key), item) for key, item in value.items()), key=lambda pair: pair[0])
 
 
-def equal(budget: Budget, left: Any, right: Any, depth: int = 0) -> bool:
-    """JSON equality: `1` is neither `true` nor `1.0`."""
-    budget.spend(1)
-    if depth > MAX_DEPTH:
-        raise LimitReached(f"a value is nested more than {MAX_DEPTH} deep")
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return len(left) == len(right) and all(
-            key in right and equal(budget, item, right[key], depth + 1)
-            for key, item in left.items()
-        )
-    if is_array(left) and is_array(right):
-        return len(left) == len(right) and all(
-            equal(budget, one, two, depth + 1) for one, two in zip(left, right, strict=True)
-        )
-    if isinstance(left, str) and isinstance(right, str):
-        budget.spend(min(len(left), len(right)) >> 10)
-        return left == right
-    return type(left) is type(right) and bool(left == right)
+# One rendering
 
 
-def contains(budget: Budget, container: Any, item: Any) -> bool:
-    """`item in container`: an element of an array, a part of a string, a key of an object."""
-    if is_array(container):
-        return any(equal(budget, item, element) for element in container)
-    if isinstance(container, str):
-        if not isinstance(item, str):
-            raise TemplateError(f"only a string can be looked for in a string, not {kind(item)}")
-        budget.spend_text(len(container))
-        return item in container
-    if isinstance(container, Mapping):
-        if not isinstance(item, str):
-            raise TemplateError(f"only a string can be a key of an object, not {kind(item)}")
-        return item in container
-    raise TemplateError(f"'in' looks into strings, arrays and objects, not into {kind(container)}")
+class Failed:
+    """A missing value, and the message that says why."""
+
+    __slots__ = ("_why",)
+
+    def __init__(self, why: Callable[[], TemplateError]) -> None:
+        self._why = why
+
+    def error(self) -> TemplateError:
+        return self._why()
 
 
-def number_text(value: float) -> str:
-    """A number as printed: no exponent, no `.0`."""
-    if isinstance(value, int):
-        if value.bit_length() > MAX_NUMBER_BITS:
-            raise LimitReached("a number is too large to print")
-        return str(int(value))
-    if not math.isfinite(value):
-        raise TemplateError("a value is infinite or not a number, which JSON cannot hold")
-    text = repr(float(value))
-    if "e" in text:
-        text = format(Decimal(text), "f")
-    return text.removesuffix(".0")
+class TeraContext(Context):
+    """Jinja's context, used only for one rendering's variables and its remaining budget."""
+
+    budget: Budget
+    now: datetime | None
+    extra_filters: Mapping[str, ExtraFilter]
+    data: Mapping[str, Any]
+    # the first for `set` outside of loops, then one per loop
+    scopes: list[dict[str, Any]]
+    result: Any
 
 
-def number_json(value: float) -> str:
-    """A number as JSON writes it: a float keeps its `.0`."""
-    text = number_text(value)
-    return text + ".0" if isinstance(value, float) and "." not in text else text
+def start(
+    environment: Environment,
+    data: Mapping[str, Any],
+    now: datetime | None,
+    budget: Budget,
+    extra_filters: Mapping[str, ExtraFilter],
+) -> TeraContext:
+    """The initial state of a rendering."""
+    context = TeraContext(environment, {}, None, {})
+    context.budget = budget
+    context.now = now
+    context.extra_filters = extra_filters
+    context.data = data
+    context.scopes = [{}]
+    context.result = None
+    return context
 
 
-def text_of(budget: Budget, value: Any) -> str:
-    """What `{{ value }}` prints."""
-    if type(value) is str:
-        return value
-    if value is None:
-        return ""
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    parts: list[str] = []
-    _print_into(parts, budget, value, 0)
-    return "".join(parts)
+def needed(value: Any) -> Any:
+    if type(value) is Failed:
+        raise value.error()
+    return value
 
 
-def _print_into(parts: list[str], budget: Budget, value: Any, depth: int) -> None:
-    if is_array(value):
-        if depth > MAX_DEPTH:
-            raise LimitReached(f"a value is nested more than {MAX_DEPTH} deep")
-        parts.append("[")
-        budget.allow_text(len(parts))
-        for number, item in enumerate(value):
-            if number:
-                parts.append(", ")
-            _print_into(parts, budget, item, depth + 1)
-        parts.append("]")
-        return
-    if isinstance(value, Mapping):
-        text = "[object]"
-    elif is_number(value):
-        text = number_text(value)
+# --- variables
+# --------------------------------------------------------------------------------------------------
+
+
+@pass_context
+def value_at(context: TeraContext, parts: Sequence[Any]) -> Any:
+    """The value at `a.b[c]`; `parts` are names and, where brackets hold a variable, values."""
+    name = parts[0]
+    value = _ABSENT
+    for scope in reversed(context.scopes):
+        if name in scope:
+            value = scope[name]
+            break
     else:
-        text = text_of(
-            budget, _scalar(value) if value is not None and type(value) not in _SCALARS else value
+        value = context.data.get(name, _ABSENT)
+    context.budget.spend(1)
+    parent: Any = None
+    for number, part in enumerate(parts):
+        if number:
+            if type(part) is not str:
+                part = _index(part)
+                if type(part) is Failed:
+                    return part
+            parent, value = value, member(value, part, _ABSENT)
+        if value is _ABSENT:
+            return Failed(partial(_undefined, context, [str(one) for one in parts], number, parent))
+    if type(value) not in _PLAIN and not isinstance(value, Mapping):
+        return plain(context.budget, value)
+    return value
+
+
+def _index(part: Any) -> Any:
+    if type(part) is Failed or isinstance(part, str):
+        return part
+    if isinstance(part, int) and not isinstance(part, bool):
+        return str(part)
+    return Failed(
+        lambda: TemplateError(f"brackets hold a string or a whole number, not {kind(part)}")
+    )
+
+
+def _undefined(context: TeraContext, parts: list[str], number: int, parent: Any) -> TemplateError:
+    whole, reached = ".".join(parts)[:200], ".".join(parts[:number])[:200]
+    sentence = f"'{whole}' is not defined"
+    if number == 0:
+        known = [name for scope in context.scopes for name in scope] + list(context.data)
+        if longer := [name for name in known if name.startswith(parts[0] + "_")][:1]:
+            return TemplateError(
+                f"{sentence}; did you mean '{longer[0]}'? Hyphens of a step's name are written"
+                " as '_'"
+            )
+    elif isinstance(parent, Mapping):
+        known = [str(name) for name in parent]
+    elif is_array(parent):
+        return TemplateError(
+            f"{sentence}: '{reached}' has {len(parent)} element{'s' * (len(parent) != 1)}"
         )
-    budget.spend(1 + (len(text) >> 5))
-    if len(text) > budget.limits.value_chars:
-        budget.allow_text(len(text))
-    parts.append(text)
+    else:
+        return TemplateError(f"{sentence}: '{reached}' is {kind(parent)}")
+    candidates = [name for name in known[:_MAX_CANDIDATES] if len(name) <= 100]
+    if close := get_close_matches(parts[number][:100], candidates, 1):
+        rest = [*parts[:number], close[0], *parts[number + 1 :]]
+        return TemplateError(f"{sentence}; did you mean '{'.'.join(rest)[:200]}'?")
+    return TemplateError(sentence)
 
 
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise TemplateError("a number is too large to calculate with") from None
+@pass_context
+def is_given(context: TeraContext, value: Any) -> bool:
+    return value is not None and type(value) is not Failed
 
 
-def compare(operator: str, left: Any, right: Any) -> bool:
-    """`<`, `<=`, `>`, `>=`: numbers only, and exactly: whole numbers may be ids of 64 bits."""
-    for value in (left, right):
-        if not is_number(value):
-            raise TemplateError(f"'{operator}' compares numbers, not {kind(value)}")
-    match operator:
-        case "<":
-            return bool(left < right)
-        case "<=":
-            return bool(left <= right)
-        case ">":
-            return bool(left > right)
-    return bool(left >= right)
+@pass_context
+def set_variable(context: TeraContext, value: Any, name: str, is_global: bool) -> None:
+    context.scopes[0 if is_global else -1][name] = needed(value)
 
 
-def same(budget: Budget, left: Any, right: Any) -> bool | None:
-    """Whether `left == right`; None when exactly one is a number, for then both `==` and `!=` are
-    false."""
-    if is_number(left) or is_number(right):
-        if not (is_number(left) and is_number(right)):
-            return None
-        return bool(left == right)
-    return equal(budget, left, right)
+@pass_context
+def run_loop(
+    context: TeraContext, container: Any, key: str, name: str, depth: int
+) -> Iterator[None]:
+    """Runs the iterations of a loop; variables do not survive an iteration."""
+    items = _rounds(needed(container), key)
+    scopes = context.scopes
+    del scopes[depth + 1 :]
+    scope: dict[str, Any] = {}
+    if items:
+        scopes.append(scope)
+    last = len(items) - 1
+    for index, item in enumerate(items):
+        context.budget.start_round()
+        scope.clear()
+        if key:
+            scope[key], scope[name] = item
+        else:
+            scope[name] = item
+        scope["loop"] = {
+            "index": index + 1,
+            "index0": index,
+            "first": index == 0,
+            "last": index == last,
+        }
+        yield
+    del scopes[depth + 1 :]
 
 
-def calculate(operator: str, left: Any, right: Any) -> Any:
-    """`+ - * / %` on numbers. What is no number at all, such as 1/0, is the text `NaN`."""
-    for value in (left, right):
-        if not is_number(value):
-            raise TemplateError(f"'{operator}' calculates with numbers, not with {kind(value)}")
-    if operator != "/" and isinstance(left, int) and isinstance(right, int):
-        for low, high in ((I64_MIN, I64_MAX), (0, U64_MAX)):
-            if low <= left <= high and low <= right <= high:
-                return _calculate_whole(operator, left, right, low, high)
-    result = _calculate_float(operator, _as_float(left), _as_float(right))
-    return result if math.isfinite(result) else "NaN"
+def _rounds(container: Any, key: str) -> Sequence[Any]:
+    if isinstance(container, Mapping):
+        if not key:
+            raise TemplateError(
+                "a loop over an object needs two variables, as in {% for key, value in object %}"
+            )
+        return pairs(container)
+    if not isinstance(container, (str, list, tuple)):
+        raise TemplateError(
+            f"a loop runs over an array, an object or a string, not over {kind(container)}"
+        )
+    if key:
+        raise TemplateError(
+            f"a loop with two variables runs over an object, not over {kind(container)}"
+        )
+    return container
 
 
-def _calculate_whole(operator: str, left: int, right: int, low: int, high: int) -> int:
-    match operator:
-        case "+":
-            result = left + right
-        case "-":
-            result = left - right
-        case "*":
-            result = left * right
-        case _:
-            if right == 0:
-                raise TemplateError("'%' cannot divide by zero")
-            result = abs(left) % abs(right) * (-1 if left < 0 else 1)
-    if not low <= result <= high:
-        raise TemplateError(f"the result of '{operator}' does not fit into 64 bits")
-    return result
+@pass_context
+def leave_loop(context: TeraContext, depth: int) -> None:
+    """Called after a loop, even one left by `break`."""
+    del context.scopes[depth + 1 :]
 
 
-def _calculate_float(operator: str, left: float, right: float) -> float:
-    match operator:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case "/":
-            return left / right if right else math.nan
-    return math.fmod(left, right) if right and math.isfinite(left) else math.nan
+@pass_context
+def keep_result(context: TeraContext, value: Any) -> None:
+    """The value of a text that is one expression, by its type."""
+    context.result = plain(context.budget, needed(value))

@@ -16,7 +16,7 @@ import yaml
 
 from apps.workspaces.libraries.attaching import attach_here
 from apps.workspaces.reading import load
-from apps.workspaces.sources.folder import read_folder
+from apps.workspaces.sources.tree import read_folder
 from tests.shared_house import Runs, _django_db_helper, shared_db, shared_runs  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).resolve().parents[2]

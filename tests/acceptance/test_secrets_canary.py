@@ -19,7 +19,8 @@ from apps.accounts.models import User
 from apps.conductor import partitions
 from apps.hooks.models import HookRun
 from apps.jobs.models import Job, LogChunk, Step
-from apps.workspaces.services import import_folder, store_secret
+from apps.workspaces.secrets import store_secret
+from apps.workspaces.services import import_folder
 from tests.acceptance.canaries import Canaries, CommandLines, environments, tables
 from tests.acceptance.serving import Served
 from tests.apps.jobs.builders import until

@@ -241,7 +241,7 @@ def prepared(stage: Stage) -> Seen:
     from apps.approvals.errors import NotAllowed
     from apps.approvals.models import ApprovalRequest
     from apps.approvals.services import Caller
-    from apps.workspaces.services import store_secret
+    from apps.workspaces.secrets import store_secret
     from engine.errors import Conflict
 
     store_secret(stage.site, "deploy_key", "a-secret-value", by="root@example.org")

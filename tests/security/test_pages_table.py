@@ -32,7 +32,7 @@ from apps.triggers.models import Trigger
 from apps.workflow_actions.models import JobAction
 from apps.workspaces import connections
 from apps.workspaces.models import Library, Secret
-from apps.workspaces.services import store_secret
+from apps.workspaces.secrets import store_secret
 from engine.rights import Right
 from engine.state import Change
 from tests.apps.api.test_access import FLOW, spellings

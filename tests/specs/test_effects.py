@@ -19,7 +19,7 @@ import yaml
 from django.test import Client
 
 from engine.slurm_script import Launch, Request, build
-from engine.spec import agents, connections, entry, keeping, schedulers, slurm, triggers
+from engine.spec import agents, connections, entry, schedulers, slurm, triggers, workspace_settings
 from engine.spec.fields import ACTION_FIELDS, ARTIFACT_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS
 from engine.spec.reporting import report
 from runners.docker.config import DockerConfig, NamedVolume
@@ -44,8 +44,8 @@ KEYS = {
     "action": tuple(ACTION_FIELDS),
     "step": STEP_FIELDS,
     "artifacts": ARTIFACT_FIELDS,
-    "logs": keeping.FIELDS,
-    "artifacts_kept": keeping.FIELDS,
+    "logs": workspace_settings.FIELDS,
+    "artifacts_kept": workspace_settings.FIELDS,
     "task": TASK_FIELDS,
     "input": entry._INPUT_FIELDS,
     "retry": entry._RETRY_FIELDS,

@@ -31,7 +31,7 @@ from apps.api.shapes.workspaces import (
 )
 from apps.api.views.base import ApiView
 from apps.jobs.upkeep.removal import remove_workspace
-from apps.workspaces import services
+from apps.workspaces import secrets
 from apps.workspaces.connections import kinds_in, stored_names
 from apps.workspaces.models import Workspace
 from apps.workspaces.refreshing.rounds import refresh
@@ -188,12 +188,12 @@ class SecretView(ApiView):
         body = request.data
         if not isinstance(body, dict) or set(body) != {"value"}:
             raise ParseError('the body must be {"value": ...}')
-        services.store_secret(row, name, body["value"], by=signed_in(request.user).email)
+        secrets.store_secret(row, name, body["value"], by=signed_in(request.user).email)
         return answer(StatusShape, {"status": "ok"})
 
     @extend_schema(responses={200: StatusShape, 404: ErrorShape})
     def delete(self, request: Request, workspace: str, name: str) -> Response:
-        services.remove_secret(scope.workspace(request.user, workspace, Right.SECRETS), name)
+        secrets.remove_secret(scope.workspace(request.user, workspace, Right.SECRETS), name)
         return answer(StatusShape, {"status": "ok"})
 
 

@@ -11,11 +11,10 @@ from apps.workspaces.libraries import lock
 from apps.workspaces.libraries.fetching import fetch, pin_of
 from apps.workspaces.libraries.lock import Pin
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
-from engine.spec.draft import Node
+from engine.spec.draft import Node, Problems, TooManyErrors
 from engine.spec.entry import Entry
 from engine.spec.libraries import FOLDER, NAME, read_library
 from engine.spec.model import Library, Place, Problem, Workspace
-from engine.spec.problems import Problems, TooManyErrors
 
 # What a library is at its pin, or where there is none now. Raises SourceError.
 Find = Callable[[str, Library, Pin | None], Tree]

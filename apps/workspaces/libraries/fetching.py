@@ -6,10 +6,9 @@ from pathlib import Path
 
 from apps.workspaces.errors import SourceError
 from apps.workspaces.libraries.lock import Pin
-from apps.workspaces.sources.folder import read_folder
 from apps.workspaces.sources.git import GitSource, read_git
 from apps.workspaces.sources.gitprogram import Credential
-from apps.workspaces.sources.tree import Limits, Tree
+from apps.workspaces.sources.tree import Limits, Tree, read_folder
 from engine.spec.model import Library
 
 

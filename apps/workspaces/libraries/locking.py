@@ -11,8 +11,7 @@ from apps.workspaces.libraries import lock
 from apps.workspaces.libraries.attaching import libraries_of, lock_path, locked_of
 from apps.workspaces.libraries.fetching import fetch, pin_of
 from apps.workspaces.libraries.lock import Pin
-from apps.workspaces.sources.folder import read_folder
-from apps.workspaces.sources.tree import Limits
+from apps.workspaces.sources.tree import Limits, read_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from console.typed_input import add_input_options, read_inputs
 from console.workspace_path import read_path
 from engine.errors import AuthorError
 from engine.forecast import ELSEWHERE, Outlook, StepForecast, forecast, whence
+from engine.plain import shorten
 from engine.spec.model import Workspace
-from engine.spec.problems import shorten
 from engine.spec.tags import tag_set_key
 
 _LONGEST_VALUE = 100

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from engine.spec.draft import Document
+from engine.spec.draft import Document, Problems, TooManyErrors
 from engine.spec.model import Action, ExitRule, Place, Problem, Retry, Step, Task
-from engine.spec.problems import Problems, TooManyErrors
 from engine.spec.tags import bind
 from engine.spec.torc.model import Handler, Job, Requirements, Specification, check
 from engine.spec.torc.parameters import expand

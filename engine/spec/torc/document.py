@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from engine.plain import shorten
 from engine.spec import reader
-from engine.spec.draft import LIMITS, Document, Node
+from engine.spec.draft import LIMITS, Document, Node, Problems, TooManyErrors
 from engine.spec.model import Place
-from engine.spec.problems import Problems, TooManyErrors, shorten
 from engine.spec.reader import Refusal
 from engine.spec.torc import json5, kdl
 from engine.spec.torc.kdl import KdlNode
@@ -40,7 +40,7 @@ _RULE_LISTS = {"exit_code": "exit_codes", "exit_codes": "exit_codes"}
 _MAPPINGS = ("parameters", "data")
 _PARAMETER_LISTS = {"use_parameters": "use_parameters"}
 YAML, JSON, KDL = (".yaml", ".yml"), (".json", ".json5"), (".kdl",)
-_FOREIGN = frozenset({"tasks", "triggers", "workflow_actions"})
+SUFFIXES = (*JSON, *KDL)
 _KDL_JOB = re.compile(rb"^[ \t]*job[ \t]+(\"|#|r)", re.MULTILINE)
 
 
@@ -203,15 +203,6 @@ def is_candidate(path: str, content: bytes) -> bool:
     return suffix in JSON and b"jobs" in content and b"command" in content
 
 
-def is_specification(root: Node | None) -> bool:
-    """Whether a tree is a Torc specification: it lists jobs and has no keys that only our own files
-    have."""
-    if root is None or not isinstance(root.value, dict):
-        return False
-    jobs = root.value.get("jobs")
-    return jobs is not None and isinstance(jobs.value, tuple) and _FOREIGN.isdisjoint(root.value)
-
-
 def read(file: str, content: str | bytes) -> Document:
     """The file's tree, in whichever of the four notations it is; never raises."""
     suffix = PurePosixPath(file).suffix.lower()
@@ -222,7 +213,7 @@ def read(file: str, content: str | bytes) -> Document:
     if suffix in KDL:
         return _read_kdl(file, content)
     tried = [read_as(file, content) for read_as in (json5.read, reader.read, _read_kdl)]
-    fitting = [document for document in tried if is_specification(document.root)]
+    fitting = [document for document in tried if document.is_torc]
     return fitting[0] if fitting else tried[1]
 
 

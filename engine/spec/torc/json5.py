@@ -8,9 +8,9 @@ import math
 import re
 from bisect import bisect_right
 
+from engine.plain import shorten
 from engine.spec.draft import LIMITS, Document, Limits, Node
 from engine.spec.model import Place
-from engine.spec.problems import shorten
 from engine.spec.reader import Refusal, decode
 
 _BIGGEST = 2**63 - 1

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from engine.plain import shorten
 from engine.spec.draft import LIMITS, Limits, Node
 from engine.spec.model import Place
-from engine.spec.problems import shorten
 from engine.spec.reader import decode
 from engine.spec.torc.json5 import Scanner
 

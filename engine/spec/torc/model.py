@@ -10,10 +10,11 @@ from typing import Any
 
 from engine import dag
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.spec.checks_workflow_actions import listed, missing_scheduler
 from engine.spec.draft import Node
 from engine.spec.model import Place, Problem, WorkflowAction
-from engine.spec.problems import did_you_mean, error, shorten, warning
+from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.slurm import (
     JOB_TRIGGERS,
     NODES_FOR_NOTHING,

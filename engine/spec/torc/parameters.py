@@ -16,8 +16,9 @@ from itertools import product
 from typing import Any
 
 from engine.errors import AuthorError
+from engine.plain import shorten
+from engine.spec.draft import Problems
 from engine.spec.model import Place
-from engine.spec.problems import Problems, shorten
 from engine.spec.torc.model import Axes, File, Job, Specification
 
 Value = int | float | str

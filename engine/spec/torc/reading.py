@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from engine.errors import AuthorError
+from engine.plain import shorten
 from engine.resources import read_memory, read_runtime
-from engine.spec.draft import Node
+from engine.spec.draft import Node, Problems
 from engine.spec.entry import Entry
 from engine.spec.model import Place, WorkflowAction
-from engine.spec.problems import Problems, shorten
 from engine.spec.schedulers import read_scheduler
 from engine.spec.slurm import read_workflow_actions
 from engine.spec.torc.model import (

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from engine import dag
 from engine.errors import AuthorError
-from engine.spec.problems import Problems, did_you_mean, shorten
+from engine.plain import shorten
+from engine.spec.draft import Problems
+from engine.spec.problems import did_you_mean
 from engine.spec.slurm import match_names
 from engine.spec.torc.model import Job, Specification
 

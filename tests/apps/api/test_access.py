@@ -23,7 +23,7 @@ from apps.subscriptions.models import Delivery, Subscription
 from apps.subscriptions.services import ping
 from apps.workspaces import connections
 from apps.workspaces.models import Secret
-from apps.workspaces.services import store_secret
+from apps.workspaces.secrets import store_secret
 from engine.lifecycle import DeliveryStatus
 from engine.state import Change
 from tests.apps.api.callers import PASSWORD, caller, client_of, user

@@ -21,7 +21,7 @@ from apps.jobs.flow import finishing
 from apps.jobs.models import Job, Step
 from apps.jobs.upkeep import sweeps
 from apps.workspaces.models import Workspace
-from apps.workspaces.services import store_secret
+from apps.workspaces.secrets import store_secret
 from engine.errors import NotFound
 from engine.masking import MASK
 from engine.orders import StepOutcome, Verdict

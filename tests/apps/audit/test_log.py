@@ -24,7 +24,8 @@ from apps.audit.models import Entry
 from apps.audit.services import note
 from apps.jobs import services as jobs
 from apps.jobs.flow.cancellation import cancel
-from apps.workspaces.services import import_folder, store_secret
+from apps.workspaces.secrets import store_secret
+from apps.workspaces.services import import_folder
 from engine.errors import Conflict
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
 from tests.apps.jobs.builders import start, workspace

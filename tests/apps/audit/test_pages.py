@@ -29,7 +29,7 @@ from apps.subscriptions import services
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret
-from apps.workspaces.services import store_secret
+from apps.workspaces.secrets import store_secret
 from engine.state import Change
 from tests.apps.api.callers import PASSWORD, user
 from tests.apps.artifacts.remembering import remember

@@ -26,7 +26,7 @@ from apps.subscriptions.models import Delivery, Subscription
 from apps.subscriptions.services import Wanted
 from apps.subscriptions.values import WAITS_S
 from apps.workspaces.models import Workspace
-from apps.workspaces.services import store_secret
+from apps.workspaces.secrets import store_secret
 from engine.errors import Conflict, NotFound
 from tests.apps.jobs.builders import Hand, start, until, workspace
 from tests.apps.subscriptions.receiver import (

@@ -10,8 +10,10 @@ import pytest
 from apps.jobs.models import Job
 from apps.triggers import clocks, roster
 from apps.triggers.models import Firing, Trigger
+from apps.workspaces import ports
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder, refresh
+from engine.spec.model import Workspace as Contents
 from tests.apps.jobs.builders import workspace
 from tests.apps.triggers.builders import HOUR, NOON, TASKS, set_to, trigger
 
@@ -92,3 +94,34 @@ def test_a_workspace_that_shares_a_short_address_is_told_both_places(tmp_path: P
     assert found["severity"] == "warning" and found["line"] == found["line"] > 1
     assert "workspace 'first' has a webhook named 'deploy' too (workflow.yaml:" in found["text"]
     assert "/hooks/second/deploy" in found["text"]
+
+
+def test_only_a_workspace_that_has_or_had_triggers_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    heard: list[list[str]] = []
+
+    def follow(workspace: Workspace, contents: Contents | None) -> None:
+        heard.append(list(contents.triggers) if contents else [])
+        roster.follow(workspace, contents)
+
+    monkeypatch.setitem(ports._followers, "triggers", (follow, Trigger))
+    row = workspace(tmp_path, TASKS)
+    assert heard == []
+    rewrite(row, NIGHTLY)
+    rewrite(row, TASKS)  # the file has none any more, but the row is still there
+    assert heard == [["nightly"], []] and not trigger().is_listed
+    Trigger.objects.all().delete()
+    rewrite(row, TASKS + "# other\n")
+    assert len(heard) == 2
+
+
+def test_a_state_read_anew_into_a_known_revision_is_followed(tmp_path: Path):
+    """A newer version may read other triggers, or none, from the same files."""
+    row = workspace(tmp_path, TASKS)
+    trigger_of_before = Trigger.objects.create(
+        workspace=row, name="old", kind="scheduler", task="main", is_listed=True, definition={}
+    )
+    refresh(row)
+    trigger_of_before.refresh_from_db()
+    assert not trigger_of_before.is_listed

@@ -56,7 +56,7 @@ def root() -> Client:
 def test_every_page_opens_for_a_superuser_and_shows_no_secret(
     root: Client, shop: Workspace, page: str
 ) -> None:
-    services.store_secret(shop, "pw", CANARY, by="x")
+    secrets.store_secret(shop, "pw", CANARY, by="x")
     answer = root.get(page)
     assert answer.status_code == 200
     assert CANARY.encode() not in answer.content
@@ -102,7 +102,7 @@ def test_a_name_that_no_template_can_say_is_refused_in_the_form(
 
 
 def test_secrets_are_for_the_admins_of_their_workspace(shop: Workspace) -> None:
-    services.store_secret(shop, "pw", CANARY, by="x")
+    secrets.store_secret(shop, "pw", CANARY, by="x")
     page = f"/admin/workspaces/secret/{Secret.objects.get().pk}/change/"
     assert client_of(person(Role.ADMIN)).get(page).status_code == 200
     assert client_of(person(Role.OPERATOR)).get(page).status_code in (302, 403)

@@ -15,7 +15,7 @@ from apps.jobs.flow.starting import Origin, start_at
 from apps.jobs.models import Job
 from apps.jobs.services import cancel_job
 from apps.jobs.upkeep.removal import remove_workspace
-from apps.workspaces import services
+from apps.workspaces import secrets, services
 from apps.workspaces.models import Blob, Revision, Secret, Workspace
 from engine.errors import Conflict, NotFound
 from stroem_project.config import Source
@@ -96,7 +96,7 @@ def test_everything_of_a_workspace_goes_and_nothing_of_another(tmp_path: Path) -
     kept = start(other)
     before = counts()
     shop = workspace(tmp_path, FLOW, "shop")
-    services.store_secret(shop, "pw", "canary-4711", by="x")
+    secrets.store_secret(shop, "pw", "canary-4711", by="x")
     asked, called = start(shop, "asks"), start(shop, "calls")
     hand = Hand()
     while (claim := hand.claim()) is not None:

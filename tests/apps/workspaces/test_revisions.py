@@ -13,11 +13,14 @@ from django.contrib.auth.models import Group
 from django.db import connection
 
 from apps.accounts.models import User
-from apps.workspaces import ledger, services, snapshots
+from apps.workspaces import ledger, secrets, services, snapshots
 from apps.workspaces.errors import SourceError
 from apps.workspaces.models import Blob, Revision, Workspace
+from apps.workspaces.reading import Rules, load
 from apps.workspaces.refreshing import turns
+from apps.workspaces.sources.tree import SourceFile, Tree
 from console.workspace_path import read_path
+from engine.agents.servers import McpRules
 from engine.errors import InputError, NotFound
 
 pytestmark = pytest.mark.django_db
@@ -275,6 +278,45 @@ tasks:
 """)
     found = services.import_folder("shop", tmp_path)
     assert len(found.problems) == 2
-    services.store_secret(found, "stored", "a-value-to-keep", by="test")
+    secrets.store_secret(found, "stored", "a-value-to-keep", by="test")
     (problem,) = services.refresh(found).problems
     assert "references secret 'other' which is not defined" in problem["message"]
+
+
+def test_a_new_workspace_is_kept_if_it_has_a_revision(folder: Path) -> None:
+    def fail(workspace: Workspace) -> Workspace:
+        raise SourceError("no process for reading")
+
+    (folder / "flow.yaml").write_text(BAD)
+    assert services.import_folder("shop", folder).current is None
+    with pytest.raises(SourceError):
+        services.import_folder("shop", folder, read=fail)
+    assert not Workspace.objects.exists()
+    assert services.import_folder("kept", folder, keeps=True).has_failed
+    (folder / "flow.yaml").write_text(GOOD)
+    services.import_folder("shop", folder)
+    (folder / "flow.yaml").write_text(BAD)
+    assert services.import_folder("shop", folder).has_failed
+    with pytest.raises(SourceError):
+        services.import_folder("shop", folder, read=fail)
+    assert set(Workspace.objects.values_list("name", flat=True)) == {"shop", "kept"}
+
+
+def test_agents_are_told_what_this_installation_has_not() -> None:
+    flow = """
+mcp_servers: {tickets: {transport: stdio, command: tickets-mcp}}
+tasks:
+  main:
+    flow:
+      ask:
+        type: agent
+        provider: clade
+        prompt: x
+        tools: [{mcp: tickets}]
+"""
+    tree = Tree((SourceFile("flow.yaml", flow.encode()),))
+    rules = Rules(providers=["claude"], mcp=McpRules())
+    provider, server = load(tree, "shop", rules=rules).problems
+    assert provider.code == "unknown-provider" and "did you mean 'claude'?" in provider.message
+    assert server.code == "mcp-refused" and "MCP server 'tickets'" in server.message
+    assert load(tree, "shop").problems == ()  # where nothing is known of the installation

@@ -190,13 +190,13 @@ def test_templates_of_secrets_see_nothing_but_vals(tmp_path: Path, programs: Pat
 
 def test_a_stored_secret_overrides_that_of_the_files_which_is_not_fetched(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a/b', other: kept}")
-    services.store_secret(workspace, "pw", "stored", by="a@b.c")
+    secrets.store_secret(workspace, "pw", "stored", by="a@b.c")
     assert of(workspace) == {"pw": "stored", "other": "kept"}
 
 
 def test_a_stored_secret_is_encrypted_and_opens_again(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {}")
-    services.store_secret(workspace, "pw", "canary-stored-1", by="a@b.c")
+    secrets.store_secret(workspace, "pw", "canary-stored-1", by="a@b.c")
     row = Secret.objects.get()
     assert b"canary" not in bytes(row.sealed)
     assert "canary" not in repr(row) + str(row)
@@ -205,14 +205,14 @@ def test_a_stored_secret_is_encrypted_and_opens_again(tmp_path: Path) -> None:
 
 def test_a_changed_or_removed_secret_is_known_at_once_here(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {pw: from-file}")
-    services.store_secret(workspace, "pw", "first", by="x")
+    secrets.store_secret(workspace, "pw", "first", by="x")
     assert of(workspace)["pw"] == "first"
-    services.store_secret(workspace, "pw", "second", by="x")
+    secrets.store_secret(workspace, "pw", "second", by="x")
     assert of(workspace)["pw"] == "second"
-    services.remove_secret(workspace, "pw")
+    secrets.remove_secret(workspace, "pw")
     assert of(workspace)["pw"] == "from-file"
     with pytest.raises(NotFound):
-        services.remove_secret(workspace, "pw")
+        secrets.remove_secret(workspace, "pw")
 
 
 def test_a_change_made_elsewhere_is_known_when_the_time_to_look_has_come(
@@ -255,7 +255,7 @@ def test_a_store_that_is_down_for_a_moment_does_not_fail_steps(
 def test_values_that_cannot_be_masked_or_kept_are_refused(tmp_path: Path, value: Any) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {}")
     with pytest.raises(InputError) as refused:
-        services.store_secret(workspace, "pw", value, by="x")
+        secrets.store_secret(workspace, "pw", value, by="x")
     assert len(str(refused.value)) < 200
 
 
@@ -263,7 +263,7 @@ def test_values_that_cannot_be_masked_or_kept_are_refused(tmp_path: Path, value:
 def test_names_that_no_template_can_say_are_refused(tmp_path: Path, name: str) -> None:
     workspace = imported(tmp_path / "ws", "secrets: {}")
     with pytest.raises(InputError):
-        services.store_secret(workspace, name, "long enough", by="x")
+        secrets.store_secret(workspace, name, "long enough", by="x")
 
 
 CONNECTIONS = """

@@ -12,9 +12,8 @@ from django.db import connection
 from apps.accounts.models import Role, User, WorkspaceGrant
 from apps.approvals.models import Outcome, Record
 from apps.jobs.models import Job
-from apps.workspaces.models import TaskList, Workspace
+from apps.workspaces.models import WHOLE, TaskList, Workspace
 from apps.workspaces.rights import sight_if_asked, sight_of, workspaces_of
-from apps.workspaces.task_lists import WHOLE
 from engine.rights import ALL_RIGHTS, NO_RIGHTS, OF_OPERATORS, OF_VIEWERS, Right
 from tests.apps.jobs.builders import start, workspace
 

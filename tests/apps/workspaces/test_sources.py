@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from apps.workspaces.errors import SourceError
-from apps.workspaces.sources.folder import read_folder
 from apps.workspaces.sources.git import GitSource, check_ref, check_url, read_git
 from apps.workspaces.sources.gitprogram import Credential
-from apps.workspaces.sources.tree import Limits
+from apps.workspaces.sources.tree import Limits, read_folder
 
 WORKFLOW = "actions: {a: {type: script, script: 'true'}}\n"
 

@@ -9,10 +9,10 @@ import re
 import pytest
 
 from apps.workspaces.libraries.attaching import attach_here
-from apps.workspaces.sources.folder import read_folder
+from apps.workspaces.sources.tree import read_folder
 from engine import spec
 from engine.spec import freeze
-from engine.spec.libraries import library_of
+from engine.spec.parser import library_of
 from tests.engine.spec.builders import SPECS, with_secrets_of
 
 BROKEN = sorted((SPECS / "broken").glob("*.yaml"))

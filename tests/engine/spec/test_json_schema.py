@@ -14,7 +14,6 @@ import pytest
 from engine import VERSION, spec
 from engine.spec import json_schema, meanings, reader
 from engine.spec.fields import ACTION_FIELDS, STEP_FIELDS, TASK_FIELDS, TOP_FIELDS, TYPES
-from engine.spec.torc import document as documents
 from tests.engine.spec.builders import SPECS
 from tests.engine.spec.test_mistakes import CASES
 from tests.specs.test_docs import BLOCKS, rows_below
@@ -51,8 +50,8 @@ def good() -> Iterator[Any]:
 
 
 def is_ours(text: str) -> bool:
-    root = reader.read("w.yaml", text).root
-    return root is not None and not documents.is_specification(root)
+    document = reader.read("w.yaml", text)
+    return document.root is not None and not document.is_torc
 
 
 @pytest.mark.parametrize("text", list(good()))

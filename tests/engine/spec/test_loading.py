@@ -249,3 +249,15 @@ def test_names_with_braces_are_only_names():
 def test_no_files_are_an_empty_workspace():
     loaded = spec.load({})
     assert loaded.workspace is not None and loaded.problems == ()
+
+
+def test_a_library_is_judged_where_it_is_named():
+    files = "libraries:\n  shop: {url: https://x/a}\n  'a b': {path: ../b}\n  far: {path: ../far}\n  near: {path: ../near}\n"
+    there = {"w.yaml": files, ".libraries/near/w.yaml": "actions: {a: {type: script, script: a}}"}
+    loaded = spec.load(there, name="shop")
+    assert [str(problem) for problem in loaded.problems] == [
+        "w.yaml:2:3: error: Library 'shop' has the name of this workspace; give it another one",
+        "w.yaml:3:3: error: Library name 'a b' may contain only letters, digits, '-' and '_', and at"
+        " most 60 of them",
+        "w.yaml:4:3: error: Library 'far' has no workflow files, or was not fetched",
+    ]

@@ -87,7 +87,7 @@ def test_everything_that_a_specification_says_is_in_the_task():
 def test_without_a_suffix_the_text_tells_its_notation(notation):
     content = (SAME / f"sweep.{notation}").read_bytes()
     document = documents.read("specification", content)
-    assert documents.is_specification(document.root)
+    assert document.is_torc
 
 
 @pytest.mark.parametrize("notation", NOTATIONS[1:])
