@@ -18,7 +18,6 @@ from runners.guard import strays
 
 _PREFIX = "stroem-"
 _READ_BYTES = 256
-_LIST_BYTES = 1 << 16
 
 _lock = threading.Lock()  # a process that just started must not be reaped before it is registered
 started: set[int] = set()
@@ -85,7 +84,11 @@ class Cells:
 
     def enclose_all(self) -> None:
         """Call it before another process starts."""
-        if self._loose is not None:
+        if self._loose is None:
+            return
+        if _has_ended(self._loose.pid):  # a move would be dear, and in vain
+            self.settle(self._loose)
+        else:
             self.enclose(self._loose)
 
     def enclose(self, place: Place) -> None:
@@ -142,7 +145,9 @@ class Cells:
     def _list_outside(self, pid: int, has_ended: bool) -> set[int]:
         """What descends from `pid`, and orphans that are younger, outside of our cgroups."""
         found, own = set[int]() if has_ended else set(strays.list_below(pid)), os.getpid()
-        orphans = [orphan for orphan in strays.list_children(own, own) if orphan != pid]
+        orphans = [
+            each for each in strays.list_children(own, own) if each != pid and each not in started
+        ]
         parent = strays.read_process(pid) if orphans else None
         for orphan in orphans:
             process = strays.read_process(orphan)
@@ -179,6 +184,14 @@ class Cells:
             return self._idle.pop()
         self._made += 1
         return Cell(f"{self.root}/{self._made}")
+
+
+def _has_ended(child: int) -> bool:
+    """Whether this child has ended; its parent may not have heard of it yet."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _open_counter() -> int | None:
@@ -312,15 +325,8 @@ def has_members(group: int) -> bool:
 
 
 def _list_children() -> list[int]:
-    try:
-        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            found = b"".join(iter(lambda: os.read(fd, _LIST_BYTES), b""))
-        finally:
-            os.close(fd)
-    except OSError:
-        return []
-    return [pid for pid in map(int, found.split()) if pid not in started]
+    own = os.getpid()
+    return [pid for pid in strays.list_children(own, own) if pid not in started]
 
 
 def _reap(pid: int) -> bool:

@@ -22,6 +22,7 @@ ATTEMPT_MARK = "STROEM_MARK"
 KEEPER_MARK = "STROEM_KEEPER"
 _SCAN_INTERVAL_S = 0.05
 _EMPTY_S = 2.0
+_READ_BYTES = 1 << 16
 _HAS_PROC = sys.platform == "linux"
 guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
 
@@ -95,13 +96,21 @@ def is_alive(identity: str) -> bool:
     )
 
 
+def _read(path: str) -> bytes:
+    """What a file of the kernel says: every step asks some, and `open` looks at each four times."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(fd, _READ_BYTES), b""))
+    finally:
+        os.close(fd)
+
+
 def read_process(pid: int) -> Process | None:
     """None when there is no such process."""
     if not _HAS_PROC:
         return next((process for process in _list_by_ps() if process.pid == pid), None)
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         return Process(
             pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0].decode(), int(fields[19])
         )
@@ -112,8 +121,7 @@ def read_process(pid: int) -> Process | None:
 def read_marks(pid: int) -> tuple[str | None, str | None]:
     """(attempt, keeper) of a process; None for a mark that is absent or unreadable."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = b"\0" + file.read()
+        environment = b"\0" + _read(f"/proc/{pid}/environ")
     except OSError:
         return None, None
     return _find_mark(environment, ATTEMPT_MARK), _find_mark(environment, KEEPER_MARK)
@@ -134,8 +142,8 @@ def list_children(pid: int, thread: int | None = None) -> list[int]:
         return found
     for name in names:
         # one that ended meanwhile has handed its children to another thread
-        with suppress(OSError), open(f"/proc/{pid}/task/{name}/children", "rb") as file:
-            found += map(int, file.read().split())
+        with suppress(OSError):
+            found += map(int, _read(f"/proc/{pid}/task/{name}/children").split())
     return found
 
 
