@@ -7,13 +7,14 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PY := $(VENV)/bin/python
 LOCKS := requirements.txt requirements-dev.txt
-# Which tests the gate runs; `.ci/run` sets it where Docker, RabbitMQ and so on are missing.
+# Which tests the gate runs, in two halves: `test` and `test-long`. `.ci/run` sets it where Docker, RabbitMQ and so on
+# are missing.
 SELECT ?= not slow
 JOBS ?= 3
 # Tests of one module stay together, as they share servers and databases, which each process starts again.
 PYTEST := $(PY) -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help install up test check test-long test-delivery chaos bench screenshots lock audit format
+.PHONY: help install up test check test-long test-slow test-delivery chaos bench screenshots lock audit format
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -48,13 +49,16 @@ FIND_UV = command -v uv || { { test -x $(VENV)/bin/uv || \
 up: install  ## Run Stroem here: database, broker, server, scheduler and a worker
 	@exec $(PY) manage.py up
 
-test: install  ## Run the tests of the gate (about 28 minutes on 2 cores)
-	$(PYTEST) -m "$(SELECT)"
+test: install  ## Run the tests that need nothing else installed (10 minutes at most on 2 cores)
+	$(PYTEST) -m "$(SELECT) and not long"
+
+test-long: install  ## Run the rest of the gate: long tests, and those that need Docker, Slurm and so on
+	$(PYTEST) -m "$(SELECT) and long"
 
 test-delivery: install  ## Run the delivery tests on the broker named by STROEM_TEST_BROKER_URL
 	$(PYTEST) -m "delivery and $(SELECT) and not docker and not slurm and not chromium"
 
-test-long: install  ## Run the tests that are too long for the gate
+test-slow: install  ## Run the tests that are too long for the gate
 	$(PYTEST) -m slow --timeout 3600
 
 chaos: install  ## Kill and flush processes and stores, on a larger scale than the gate does

@@ -14,7 +14,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from kombu import Connection
 
-from tests import caches, emptying
+from tests import caches, emptying, selection
 
 # How fast an example is says more about the machine than about the code.
 settings.register_profile("stroem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -86,7 +86,7 @@ def _client(url: str) -> redis.Redis | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What uses a broker is a delivery test, if it is about work that reaches workers: `.ci/run`
-    repeats those on Redis and on RabbitMQ.
+    repeats those on Redis and on RabbitMQ. `tests.selection` says what is long.
 
     Tests about being root are for root: others do not collect them.
     """
@@ -100,6 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("delivery")
         if "broker_client" in fixtures:
             item.add_marker("broker_inside")
+    selection.mark_long(items, selection.programs(config))
 
 
 @pytest.hookimpl(wrapper=True)

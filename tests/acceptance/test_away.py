@@ -44,6 +44,7 @@ def _listens(served: Served) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a_request_without_a_database_is_503_and_may_be_repeated(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def outputs(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: step["output"] for name, step in answer["steps"].items() if "[" not in name}
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("typed", ["3.10", "12e4567", "12:30", "0755", "2026-01-31", "no"])
 def test_text_that_yaml_reads_as_something_else_arrives_as_typed(run: Any, typed: str) -> None:
     answer, shown = run(

@@ -184,6 +184,7 @@ def answer_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("example", RUNS, ids=str)
 @pytest.mark.django_db(transaction=True)
 def test_the_example_does_what_it_says(example: Example, runs: Runs) -> None:
@@ -198,6 +199,7 @@ def test_the_example_does_what_it_says(example: Example, runs: Runs) -> None:
         assert answer["steps"][name]["output"] == output
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_the_retry_example_succeeds_at_its_third_try(tmp_path: Path, runs: Runs) -> None:
     answer, _ = runs.run(EXAMPLES / "retry", "fetch-report", [f"marks={tmp_path / 'marks'}"])
@@ -206,6 +208,7 @@ def test_the_retry_example_succeeds_at_its_third_try(tmp_path: Path, runs: Runs)
     assert answer["steps"]["fetch"]["output"] == {"tries": 3}
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_the_limits_example_publishes_one_page_at_a_time(tmp_path: Path, runs: Runs) -> None:
     answer, _ = runs.run(EXAMPLES / "limits", "publish-all", [f"shelf={tmp_path / 'shelf'}"])
@@ -223,6 +226,7 @@ def test_an_input_that_makes_no_sense_is_refused_with_a_sentence() -> None:
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("folder", "task", "inputs", "status"),
     [
@@ -239,6 +243,7 @@ def test_an_example_runs_with_one_command(
     assert finished.returncode == (0 if status == "completed" else 1)
 
 
+@pytest.mark.long
 def test_a_trial_of_a_task_fires_no_trigger_and_starts_no_event_source(tmp_path: Path) -> None:
     place, seen = tmp_path / "trial", tmp_path / "seen"
     place.mkdir()
@@ -255,6 +260,7 @@ triggers:
     assert not seen.exists()
 
 
+@pytest.mark.long
 def test_the_secret_of_the_example_is_nowhere_in_what_is_printed() -> None:
     finished = run_alone("secrets", "call-service", {})
 

@@ -71,6 +71,7 @@ def is_there(mark: str) -> bool:
     )
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("row", [*rows()], ids=lambda row: row.name)
 def test_it_ends_as_it_should(runs: Runs, tmp_path: Path, row: Row) -> None:
     expected, place = row.expected, written(row, tmp_path)

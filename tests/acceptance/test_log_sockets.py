@@ -108,6 +108,7 @@ def test_who_may_not_read_is_refused_before_the_socket_opens(served: Served, sho
         opened(served, job.pk, f"?token={key}")
 
 
+@pytest.mark.long
 def test_other_sockets_are_not_found(served: Served) -> None:
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         websocket.create_connection(f"ws://127.0.0.1:{served.port}/api/jobs", timeout=60)

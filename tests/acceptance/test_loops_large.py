@@ -139,6 +139,7 @@ def test_a_loop_of_a_thousand_items_costs_no_more_an_item_than_one_of_a_hundred(
     check_loop(house, tmp_path, 1_000, within_s=100)
 
 
+@pytest.mark.long
 def test_a_loop_that_is_cancelled_half_way_ends_in_time_and_leaves_no_process(
     house: House, tmp_path: Path
 ) -> None:

@@ -160,6 +160,7 @@ def _answers(port: int) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_rights_are_those_of_the_keys_owner(port: int) -> None:
     viewer, stranger = key_of(user(Role.VIEWER)), key_of(user(Role.OPERATOR, "other-*"))
     assert set(tools_of(port, viewer)) == FIXED, "a viewer is offered no task"
@@ -180,6 +181,7 @@ def _start(port: int, key: str) -> str:
     return str(started["job_id"])
 
 
+@pytest.mark.long
 def test_waiting_ends_with_its_time_and_a_job_can_be_cancelled(port: int) -> None:
     key = key_of(user(Role.OPERATOR))
     job = _start(port, key)
@@ -217,6 +219,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.long
 def test_a_mistake_is_an_answer_that_the_model_can_read(port: int) -> None:
     key = key_of(user(Role.OPERATOR))
     for tool, arguments, said in MISTAKES:
@@ -224,6 +227,7 @@ def test_a_mistake_is_an_answer_that_the_model_can_read(port: int) -> None:
         assert is_error and said in text, (tool, text)
 
 
+@pytest.mark.long
 def test_only_api_keys_from_known_hosts_and_pages_are_let_in(port: int) -> None:
     person = user(Role.OPERATOR)
     key = {"Authorization": f"Bearer {key_of(person)}"}
@@ -244,6 +248,7 @@ def test_only_api_keys_from_known_hosts_and_pages_are_let_in(port: int) -> None:
     assert raw(port, key)[0] == 401
 
 
+@pytest.mark.long
 def test_it_is_not_there_unless_it_is_enabled(tmp_path: Path, process_env: dict[str, str]) -> None:
     house = House(tmp_path, process_env)
     try:

@@ -136,6 +136,7 @@ def call(url: str, memory: Memory, browser: Browser, tool: str) -> Any:
     return json.loads(content.text)
 
 
+@pytest.mark.long
 def test_an_agent_is_let_in_works_and_is_shut_out(url: str) -> None:
     person = user(Role.OPERATOR)
     User.objects.filter(pk=person.pk).update(is_staff=True)
@@ -178,6 +179,7 @@ def renew(url: str, memory: Memory) -> dict[str, Any]:
     return dict(answer.json())
 
 
+@pytest.mark.long
 def test_the_refusal_at_the_door_says_where_to_go(url: str) -> None:
     base = url.removesuffix("/mcp")
     known = f'resource_metadata="{base}/.well-known/oauth-protected-resource/mcp", scope="mcp"'

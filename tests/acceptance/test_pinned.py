@@ -73,6 +73,7 @@ def end_of(job: Job) -> dict[str, Any]:
     return dict(Step.objects.filter(job_id=job.id).values_list("name", "output"))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("fate", ["changed", "broken", "gone"])
 def test_a_job_whose_workspace_changes_or_disappears_ends_as_it_began(
     house: House, home: Workspace, tmp_path: Path, fate: str
@@ -97,6 +98,7 @@ def test_a_job_whose_workspace_changes_or_disappears_ends_as_it_began(
     assert (hook.status, hook.revision_id) == ("completed", job.revision_id)
 
 
+@pytest.mark.long
 def test_what_a_step_writes_into_its_files_no_later_step_sees(
     house: House, home: Workspace
 ) -> None:
@@ -106,6 +108,7 @@ def test_what_a_step_writes_into_its_files_no_later_step_sees(
         assert end_of(start(home, "leaks"))["look"] == {"data": "clean", "new": 0}
 
 
+@pytest.mark.long
 def test_the_directory_and_the_time_out_of_an_action_are_obeyed(
     house: House, home: Workspace
 ) -> None:

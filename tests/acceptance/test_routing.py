@@ -51,6 +51,7 @@ def test_a_step_runs_only_where_all_its_tags_are(house: House, tmp_path: Path) -
     assert set().union(*(ran_on(job) for job in jobs)) == {"gpu"}
 
 
+@pytest.mark.long
 def test_a_step_that_nobody_may_run_fails_after_the_time_out(house: House, tmp_path: Path) -> None:
     job = start(workspace(tmp_path, TEXT), "arm")
     house.scheduler()

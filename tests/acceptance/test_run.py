@@ -70,6 +70,7 @@ def test_the_first_example_completes_and_prints_its_result_as_json() -> None:
     assert result["steps"]["shout"]["status"] == "completed"
 
 
+@pytest.mark.long
 def test_a_library_is_fetched_from_its_repository(tmp_path: Path) -> None:
     common = tmp_path / "common"
     commit(common)
@@ -102,6 +103,7 @@ def test_a_failing_task_exits_1_and_says_what_failed(flows: Path) -> None:
     assert steps["second"]["status"] == "skipped"
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -170,6 +172,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert finished.returncode == 2 and "There is nothing at" in finished.stderr
 
 
+@pytest.mark.long
 def test_it_waits_for_the_hooks_that_the_job_set_off(flows: Path) -> None:
     finished = manage("run", str(flows), "hooked", "--input", "path=x")
     assert finished.returncode == 0, finished.stderr
@@ -208,6 +211,7 @@ class Run:
         )
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_behind_however_it_ends(flows: Path, tmp_path: Path, number: int) -> None:
     run = Run(flows, tmp_path / "run", f"{1000 + number}.{os.getpid()}")
@@ -223,6 +227,7 @@ def test_nothing_is_left_behind_however_it_ends(flows: Path, tmp_path: Path, num
         assert run.process.returncode == 130
 
 
+@pytest.mark.long
 def test_two_at_once_do_not_meet(flows: Path, tmp_path: Path) -> None:
     runs = [Run(flows, tmp_path / str(index), "3") for index in range(2)]
     for run in runs:
@@ -236,6 +241,7 @@ def test_two_at_once_do_not_meet(flows: Path, tmp_path: Path) -> None:
         run.temporary.rmdir()
 
 
+@pytest.mark.long
 def test_it_touches_neither_the_data_directory_nor_the_servers_of_an_installation(
     flows: Path, tmp_path: Path
 ) -> None:
@@ -254,6 +260,7 @@ def test_it_touches_neither_the_data_directory_nor_the_servers_of_an_installatio
     assert not data_dir.exists()
 
 
+@pytest.mark.long
 def test_it_starts_quickly() -> None:
     """Measured in processor time, which other work on the machine does not lengthen."""
     manage("run", "examples/hello", "hello-world")  # the first one prepares a cluster

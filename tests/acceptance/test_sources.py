@@ -66,6 +66,7 @@ def done(task: str) -> list[Job]:
     return list(Job.objects.filter(task_name=task, status="completed").order_by("id"))
 
 
+@pytest.mark.long
 def test_the_examples_bring_files_and_stream_entries_and_follow_the_files_of_the_workspace(
     house: House, tmp_path: Path, streams: str
 ) -> None:
@@ -138,6 +139,7 @@ def events() -> list[int]:
     return sorted(row.input["n"] for row in rows)
 
 
+@pytest.mark.long
 def test_a_consumer_moves_when_its_worker_dies_and_no_event_counts_twice(
     house: House, tmp_path: Path
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_consumer_waits_while_max_in_flight_jobs_are_open(house: House, tmp_pa
     until(lambda: events() == list(range(10)), within_s=60)
 
 
+@pytest.mark.long
 def test_a_worker_that_drains_hands_its_consumer_over_at_once(house: House, tmp_path: Path) -> None:
     counting(tmp_path, 5)
     (tmp_path / "go").touch()

@@ -68,6 +68,7 @@ def isolated_worker(house: House, name: str) -> None:
     until(lambda: Worker.objects.filter(name=name, pid__lt=100).exists(), within_s=60)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "seconds",
     [

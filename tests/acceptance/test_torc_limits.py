@@ -40,6 +40,7 @@ def directory(job: Job) -> Path:
     return Path(job.workspace.location).parent
 
 
+@pytest.mark.long
 def test_what_a_killed_worker_had_in_hand_is_done_by_another(house: House, tmp_path: Path) -> None:
     house.scheduler()
     victim = house.worker("victim")
@@ -63,6 +64,7 @@ def test_what_a_killed_worker_had_in_hand_is_done_by_another(house: House, tmp_p
     assert end_of(job, WITHIN_S).status == "completed"
 
 
+@pytest.mark.long
 def test_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
     house: House, tmp_path: Path
 ) -> None:

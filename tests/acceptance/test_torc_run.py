@@ -121,6 +121,7 @@ def written(folder: Path, suffix: str) -> Path:
     return folder / f"chain.{suffix}"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "suffix",
     ["yaml", *(pytest.param(one, marks=pytest.mark.slow) for one in ("json", "json5")), "kdl"],
@@ -157,12 +158,14 @@ def test_a_torc_file_is_run_as_it_is(tmp_path: Path, suffix: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_exit_code_says_that_a_job_failed(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: bad\njobs:\n- {name: a, command: exit 9}\n")
     ended = manage("run", str(tmp_path / "bad.yaml"), timeout_s=110)
     assert ended.returncode == 1 and "bad: failed" in ended.stdout
 
 
+@pytest.mark.long
 def test_steps_run_where_chdir_says_and_what_they_read_must_be_there(tmp_path: Path) -> None:
     file = tmp_path / "spec" / "s.yaml"
     file.parent.mkdir()
@@ -184,6 +187,7 @@ def test_steps_run_where_chdir_says_and_what_they_read_must_be_there(tmp_path: P
     assert os.listdir(file.parent) == ["s.yaml"]
 
 
+@pytest.mark.long
 def test_validate_lists_what_is_selected_and_doubts_what_fits_in_part(tmp_path: Path) -> None:
     file = tmp_path / "v.yaml"
     file.write_text(
@@ -202,6 +206,7 @@ def test_validate_lists_what_is_selected_and_doubts_what_fits_in_part(tmp_path: 
     assert "Traceback" not in wrong.stdout + wrong.stderr
 
 
+@pytest.mark.long
 def test_a_folder_of_torc_files_is_validated_as_one_workspace(tmp_path: Path) -> None:
     for suffix in ("json", "kdl"):
         path = written(tmp_path / suffix, suffix)
@@ -211,6 +216,7 @@ def test_a_folder_of_torc_files_is_validated_as_one_workspace(tmp_path: Path) ->
     assert found.returncode == 0 and "Valid: 2 tasks" in found.stdout, found.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", ["sweep.yaml", "pipeline.kdl"])
 def test_the_examples_run(tmp_path: Path, file: str) -> None:
     path = tmp_path / file

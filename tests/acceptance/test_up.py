@@ -90,6 +90,7 @@ tasks:
 """
 
 
+@pytest.mark.long
 def test_a_step_that_ignores_term_does_not_hold_up_the_end(start: Start, tmp_path: Path) -> None:
     mark, flows = tmp_path / "mark", tmp_path / "flows"
     flows.mkdir()
@@ -129,6 +130,7 @@ def begin(up: Up, token: str, task: str) -> str:
     return str(answer["job_id"])
 
 
+@pytest.mark.long
 def test_ctrl_c_asks_once_and_says_how_to_resume_what_was_stopped(
     start: Start, tmp_path: Path
 ) -> None:
@@ -188,6 +190,7 @@ tasks:
 """
 
 
+@pytest.mark.long
 def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(
     start: Start, tmp_path: Path
 ) -> None:
@@ -224,6 +227,7 @@ def test_a_kill_leaves_nothing_running_and_a_second_start_carries_on(
     assert mark.read_text().split() == ["begun", "begun", "done"]
 
 
+@pytest.mark.long
 def test_a_second_start_need_not_wait_for_the_end_of_a_killed_one(start: Start) -> None:
     first = start()
     first.wait_until_ready()
@@ -254,6 +258,7 @@ def test_what_a_kill_of_the_guard_too_left_is_recognised(start: Start) -> None:
     assert not is_alive(database)
 
 
+@pytest.mark.long
 def test_two_in_one_directory_are_refused(up: Up) -> None:
     second = manage("up", STROEM__DATA_DIR=str(up.data_dir), PORT=str(free_port()))
     assert second.returncode == 1
@@ -261,6 +266,7 @@ def test_two_in_one_directory_are_refused(up: Up) -> None:
     assert up.ask("/healthz")[0] == 200
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "words", [("bin/postgres", "-D"), ("valkey-server",), ("manage.py", "server")]
 )
@@ -277,6 +283,7 @@ def test_what_dies_is_started_again(up: Up, words: tuple[str, ...]) -> None:
     eventually(lambda: "restarting it in" in up.output)
 
 
+@pytest.mark.long
 def test_a_taken_port_is_said_before_anything_is_started(start: Start, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -299,6 +306,7 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone(
     start: Start,
 ) -> None:
@@ -329,6 +337,7 @@ def test_servers_and_administrator_named_by_the_settings_are_used_and_left_alone
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+@pytest.mark.long
 def test_a_short_password_is_taken_on_the_loopback_address_only(
     start: Start, tmp_path: Path
 ) -> None:
@@ -345,6 +354,7 @@ def test_a_short_password_is_taken_on_the_loopback_address_only(
     assert up.sign_in("boss@example.org", "admin")
 
 
+@pytest.mark.long
 @pytest.mark.root
 def test_it_works_for_a_user_who_is_not_root(start: Start) -> None:
     place = Path("/var/tmp") / f"stroem-{os.getpid()}-{time.monotonic_ns()}"

@@ -79,6 +79,7 @@ def test_the_backup_is_packed_and_the_oldest_goes(runs: Runs, tmp_path: Path) ->
     assert len(names) == 2 and names[0] == "20200102T000000.tar.gz"
 
 
+@pytest.mark.long
 def test_a_backup_that_fails_is_told(runs: Runs, tmp_path: Path) -> None:
     place = saved("backup.yaml", tmp_path)
     (place / "backup.yaml").write_text(

@@ -145,6 +145,7 @@ def test_a_refusal_fails_at_once_and_names_the_provider(
     assert f"provider '{kind}': {told}" in step.error
 
 
+@pytest.mark.sample(4)
 @KINDS
 @pytest.mark.parametrize("status", [429, 500, 503, 529])
 def test_a_busy_service_is_asked_again_when_it_says(
@@ -191,6 +192,7 @@ def test_nonsense_is_a_failure_with_words(tmp_path: Path, service: Service, body
     assert "its log says more" not in step.error
 
 
+@pytest.mark.sample(8)
 @KINDS
 @pytest.mark.parametrize("letters", [0, 20, 300, 400])
 def test_an_answer_cut_in_the_middle_is_asked_for_again(
@@ -207,6 +209,7 @@ def test_an_answer_cut_in_the_middle_is_asked_for_again(
     assert len({seen.key for seen in service.seen}) == 1 and len(service.seen) == 2
 
 
+@pytest.mark.sample(2)
 @KINDS
 def test_a_slow_service_is_left_and_asked_again(
     tmp_path: Path, service: Service, kind: str
@@ -229,6 +232,7 @@ def test_a_slow_service_is_left_and_asked_again(
     assert len({seen.key for seen in service.seen}) == 1 and len(service.seen) == 2
 
 
+@pytest.mark.long
 @KINDS
 def test_a_service_that_stays_slow_or_cut_off_fails_the_step(
     tmp_path: Path, service: Service, kind: str

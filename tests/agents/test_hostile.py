@@ -153,6 +153,7 @@ def check(service: Service, made: list[Job]) -> None:
     assert not any("its log says more" in error for error in errors)
 
 
+@pytest.mark.long
 def test_hostile_dialogues_end_within_their_limits(
     tmp_path: Path, service: Service, url: str
 ) -> None:

@@ -268,6 +268,7 @@ def check(street: Street, plug: Job, jobs: dict[str, list[Job]], notes: list[Pat
     assert not Attempt.objects.filter(ended_at=None).exists()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_process_that_dies_at_any_point_repeats_nothing(street: Street, ann: Caller) -> None:
     kill_at_all_points(street, ann, each=1)

@@ -48,6 +48,7 @@ def running_street(
             Conversation.objects.all().delete()
 
 
+@pytest.mark.long
 def test_its_server_ends_with_it_and_the_call_is_not_made_again(
     street: tuple[House, Service], tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ from tests.apps.jobs.shared import _django_db_helper, shared_db  # noqa: F401  (
 from tests.house import ROOT
 from tests.runners.test_local import find_python_for_all
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 # A server of few words: the library may lie where the other user cannot read.
 SERVER = """
 import json, os, subprocess, sys

@@ -121,6 +121,7 @@ def test_a_program_gives_its_tools_to_the_model(
     assert not list(homes.iterdir())
 
 
+@pytest.mark.long
 def test_an_address_gives_its_tools_with_headers_of_ours(
     tmp_path: Path, service: Service, url: str
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_result_is_data_and_cut(tmp_path: Path, service: Service, url: str) ->
     assert price.result == "{{ secret.token }}: 5 euros"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("argv", "timeout_s", "told"),
     [
@@ -196,6 +198,7 @@ def test_a_missing_tool_and_a_missing_command_are_told(
     assert "'nothing-like-this' is not installed" in step_of(other).error
 
 
+@pytest.mark.long
 def test_a_server_that_falls_is_told_and_started_again(tmp_path: Path, service: Service) -> None:
     service.answers(
         {"calls": [("mcp_shop_die", {}), ("mcp_shop_find_price", {"article": "lamp"})]}, say("so")

@@ -274,6 +274,7 @@ def test_a_cancelled_job_closes_the_question(tmp_path: Path, service: Service, a
         approvals.decide(ApprovalRequest.objects.get().pk, ann, approved=True)
 
 
+@pytest.mark.long
 def test_the_page_shows_the_arguments_in_its_form_and_keeps_what_is_not_changed(
     tmp_path: Path, service: Service, ann: Caller
 ) -> None:

@@ -133,6 +133,7 @@ def check(street: Street, made: list[Job]) -> None:
     assert not Attempt.objects.filter(ended_at=None).exists()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_no_answer_is_paid_twice_and_no_tool_called_twice(street: Street, tmp_path: Path) -> None:
     made = converse(street, tmp_path, jobs=10, kills=4, within_s=110)
@@ -176,6 +177,7 @@ def test_the_example_runs_with_one_command_and_no_network() -> None:
     assert answer["steps"]["file"]["output"] == {"file": {"number": 4711}}
 
 
+@pytest.mark.long
 def test_the_example_uses_its_tools() -> None:
     finished = run_example("assist", "I paid twice")
 
@@ -185,6 +187,7 @@ def test_the_example_uses_its_tools() -> None:
     assert answer["steps"]["answer"]["output"]["_meta"]["tool_calls"] == 2
 
 
+@pytest.mark.long
 def test_a_run_without_its_provider_is_refused_with_a_sentence() -> None:
     finished = subprocess.run(
         [sys.executable, "manage.py", "run", str(EXAMPLE), "triage", "--input", "ticket=x"],

@@ -118,6 +118,7 @@ def deploy(tmp_path: Path, service: Service, people: list[User], number: int) ->
     assert set(ended) == {"completed"}
 
 
+@pytest.mark.long
 def test_a_call_that_many_decide_about_is_made_once(
     tmp_path: Path, service: Service, people: list[User]
 ) -> None:

@@ -72,6 +72,7 @@ def the_request() -> ApprovalRequest:
     return ApprovalRequest.objects.get(status="open")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("limits", "told", "asked"),
     [
@@ -102,6 +103,7 @@ def test_a_person_may_raise_a_limit(
     assert Conversation.objects.get().raised == asked
 
 
+@pytest.mark.long
 def test_a_refusal_fails_the_step_with_its_words(
     tmp_path: Path, service: Service, ann: Caller
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_refusal_fails_the_step_with_its_words(
     assert fresh(job).status == "failed" and len(service.seen) == 1, "and is not tried again"
 
 
+@pytest.mark.long
 def test_nobody_raises_it_in_time(tmp_path: Path, service: Service, ann: Caller) -> None:
     job = ask(tmp_path, "{ turns: 1, at_limit: ask }", "ask_timeout: 1h")
     bench = Bench(service.settings())
@@ -129,6 +132,7 @@ def test_nobody_raises_it_in_time(tmp_path: Path, service: Service, ann: Caller)
     assert "Nobody raised it in time" in step_of(job).error
 
 
+@pytest.mark.long
 def test_limits_of_the_installation_cannot_be_raised(
     tmp_path: Path, service: Service, ann: Caller
 ) -> None:
@@ -141,6 +145,7 @@ def test_limits_of_the_installation_cannot_be_raised(
     assert "2 of 2 turns are used" in step_of(job).error and fresh(job).status == "failed"
 
 
+@pytest.mark.long
 def test_a_cancelled_job_asks_no_more(tmp_path: Path, service: Service, ann: Caller) -> None:
     job, bench = ask(tmp_path, "{ turns: 1, at_limit: ask }"), Bench(service.settings())
     work(bench)
@@ -151,6 +156,7 @@ def test_a_cancelled_job_asks_no_more(tmp_path: Path, service: Service, ann: Cal
     assert not ApprovalRequest.objects.filter(status="open").exists()
 
 
+@pytest.mark.long
 def test_the_pages_say_what_is_asked(tmp_path: Path, service: Service, ann: Caller) -> None:
     job, bench = ask(tmp_path, "{ turns: 1, at_limit: ask }"), Bench(service.settings())
     work(bench)

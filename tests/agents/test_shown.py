@@ -87,6 +87,7 @@ def signed_in(user: User) -> Client:
     return client
 
 
+@pytest.mark.long
 def test_a_job_in_the_terminal_says_who_is_asked_what(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_job_in_the_terminal_says_who_is_asked_what(
     assert (told["step_name"], told["about"], told["needed"]) == ("ask", "question", 1)
 
 
+@pytest.mark.long
 def test_a_call_that_waits_is_told_with_its_arguments_masked(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -164,6 +166,7 @@ def test_the_page_of_the_job_takes_the_answer(tmp_path: Path, service: Service, 
     assert fresh(job).status == "completed" and Call.objects.get().result == "Oslo"
 
 
+@pytest.mark.long
 def test_who_may_not_answer_gets_no_field(
     tmp_path: Path, service: Service, root: User, vera: User
 ) -> None:
@@ -174,6 +177,7 @@ def test_who_may_not_answer_gets_no_field(
     assert "Which town?" in page and "input-answer" not in page
 
 
+@pytest.mark.long
 def test_the_step_and_the_inbox_show_the_request(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -190,6 +194,7 @@ def test_the_step_and_the_inbox_show_the_request(
     assert "Your answer" in request and "Refuse to answer?" in request
 
 
+@pytest.mark.long
 def test_refusing_says_what_becomes_of_it(tmp_path: Path, service: Service, root: User) -> None:
     job, bench = asking(tmp_path, service, asks("Which town?"), say("As you wish"))
     row = ApprovalRequest.objects.get()
@@ -204,6 +209,7 @@ def test_refusing_says_what_becomes_of_it(tmp_path: Path, service: Service, root
     assert fresh(job).status == "completed"
 
 
+@pytest.mark.long
 def test_what_nobody_would_see_is_written_out(tmp_path: Path, service: Service, root: User) -> None:
     turned = "strom_task_deploy"
     job, _ = asking(tmp_path, service, call(turned, {"where": "\u202etset\u202c \x07"}))
@@ -213,6 +219,7 @@ def test_what_nobody_would_see_is_written_out(tmp_path: Path, service: Service, 
     assert seen("a\r\nb\tc\x00é👨‍👩‍👧") == "a\nb\tc\\u0000é👨‍👩‍👧"
 
 
+@pytest.mark.long
 def test_a_page_with_many_requests_shows_the_open_ones_first(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -235,6 +242,7 @@ def test_a_page_with_many_requests_shows_the_open_ones_first(
     assert len(asked) < 60
 
 
+@pytest.mark.long
 def test_mail_asks_for_an_answer(
     tmp_path: Path, service: Service, root: User, settings: Any
 ) -> None:

@@ -103,6 +103,7 @@ def test_answers_count_for_their_day_task_and_provider(
     assert told["tasks"][0]["workspace"] == job.workspace.name
 
 
+@pytest.mark.long
 def test_costs_outlive_the_jobs(tmp_path: Path, service: Service, root: User) -> None:
     job = converse(tmp_path, service)
 
@@ -112,6 +113,7 @@ def test_costs_outlive_the_jobs(tmp_path: Path, service: Service, root: User) ->
     assert costs_of(root).json()["total"]["answers"] == 3
 
 
+@pytest.mark.long
 def test_an_answer_without_a_price_is_counted_and_said(transactional_db: None, root: User) -> None:
     row = Conversation.objects.create(
         job_id="0" * 32, step_id=1, generation=1, number=1, workspace="w", task_name="t",
@@ -142,6 +144,7 @@ def test_only_what_the_caller_may_see_is_counted(root: User) -> None:
     vera.delete()
 
 
+@pytest.mark.long
 def test_a_year_of_many_tasks_takes_two_queries_and_a_range_of_an_index(root: User) -> None:
     fill(days=400, tasks=100)
     client = Client()
@@ -163,6 +166,7 @@ def test_a_year_of_many_tasks_takes_two_queries_and_a_range_of_an_index(root: Us
     assert "Cost of agents" in page and "and others that cost less" in page
 
 
+@pytest.mark.long
 def test_the_cheaper_tasks_are_left_out_and_that_is_said(root: User) -> None:
     fill(days=1, tasks=120)
 
@@ -171,6 +175,7 @@ def test_the_cheaper_tasks_are_left_out_and_that_is_said(root: User) -> None:
     assert len(told["tasks"]) == 100 and told["has_more_tasks"] is True
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("days", ["0", "367", "-1", "1.5", "x", "٣"])
 def test_a_wrong_number_of_days_is_refused(root: User, days: str) -> None:
     answer = costs_of(root, days=days)
@@ -179,6 +184,7 @@ def test_a_wrong_number_of_days_is_refused(root: User, days: str) -> None:
     assert answer.json()["error"] == "days must be a whole number between 1 and 366"
 
 
+@pytest.mark.long
 def test_nothing_is_shown_where_there_are_no_agents(root: User) -> None:
     client = Client()
     client.force_login(root)
@@ -195,6 +201,7 @@ def test_old_days_are_forgotten(root: User) -> None:
     assert spending.forget_old() == 2 and Spending.objects.count() == 4
 
 
+@pytest.mark.long
 def test_the_limit_of_a_day_counts_removed_jobs(tmp_path: Path, service: Service) -> None:
     service.answers(say("Hello!"))
     space = workspace(tmp_path, FLOW)
@@ -210,6 +217,7 @@ def test_the_limit_of_a_day_counts_removed_jobs(tmp_path: Path, service: Service
     assert "limit of a day is reached" in step_of(second).error and len(service.seen) == 1
 
 
+@pytest.mark.long
 def test_removed_jobs_count_for_a_day(tmp_path: Path, service: Service) -> None:
     converse(tmp_path, service)
     before = spending.spent_today()
@@ -227,6 +235,7 @@ def test_removed_jobs_count_for_a_day(tmp_path: Path, service: Service) -> None:
     assert spending.forget_old() == 1 and not RemovedSpending.objects.exists()
 
 
+@pytest.mark.long
 def test_conversations_of_an_older_version_are_counted(
     tmp_path: Path, service: Service, root: User
 ) -> None:

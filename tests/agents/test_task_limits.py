@@ -56,6 +56,7 @@ def endings(job: Job) -> list[str]:
     return [step.error or step.status for step in rows]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
@@ -81,6 +82,7 @@ def test_all_agents_of_a_job_share_a_limit(
     assert endings(other).count("completed") == 2, "every job has its own"
 
 
+@pytest.mark.long
 def test_all_jobs_of_a_task_share_the_limit_of_a_day(tmp_path: Path, service: Service) -> None:
     space = shop(tmp_path, "{ daily: { tokens: 200 } }", steps=1)
     bench = Bench(service.settings())
@@ -96,6 +98,7 @@ def test_all_jobs_of_a_task_share_the_limit_of_a_day(tmp_path: Path, service: Se
     assert not Turn.objects.filter(conversation__job_id=first.id).exists()
 
 
+@pytest.mark.long
 def test_all_agents_of_a_job_share_tool_calls(tmp_path: Path, service: Service) -> None:
     service.script = lambda seen: say("Done") if seen.number else call("strom_task_look")
     space = shop(tmp_path, "{ tool_calls: 2 }", tools="[{ task: look }]")

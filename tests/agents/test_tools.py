@@ -87,6 +87,7 @@ def test_a_tool_is_a_child_job_and_its_output_is_what_the_model_reads(
     assert fresh(job).status == "completed"
 
 
+@pytest.mark.sample(2)
 @KINDS
 def test_several_calls_run_at_the_same_time(tmp_path: Path, service: Service, kind: str) -> None:
     both = {"calls": [(TOOL, {"name": "Ann"}), (TOOL, {"name": "Bob"})]}
@@ -115,6 +116,7 @@ def test_a_failed_tool_is_told_and_the_model_may_go_on(tmp_path: Path, service: 
     assert fresh(job).status == "completed"
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
@@ -154,6 +156,7 @@ def test_tool_calls_are_limited(tmp_path: Path, service: Service) -> None:
     assert service.seen[1].text.count("The limit of tool calls is reached") == 3
 
 
+@pytest.mark.long
 def test_a_retried_child_is_waited_for(tmp_path: Path, service: Service) -> None:
     service.answers(call(TOOL, {"name": "Ann"}), say("Found"))
     retry = "retry: { max_attempts: 2, delay: 1s }"
@@ -185,6 +188,7 @@ def test_a_cancelled_job_ends_its_tools_and_its_agent(tmp_path: Path, service: S
     assert bench.work() == 0 and len(service.seen) == 1
 
 
+@pytest.mark.long
 def test_a_time_out_counts_while_tools_work(tmp_path: Path, service: Service) -> None:
     service.answers(call(TOOL, {"name": "Ann"}))
     job, bench = ask(tmp_path, more="timeout: 1h"), Bench(service.settings())
@@ -200,6 +204,7 @@ def test_a_time_out_counts_while_tools_work(tmp_path: Path, service: Service) ->
     assert fresh(job).status == "failed" and child_of(job).status == "cancelled"
 
 
+@pytest.mark.long
 def test_an_end_that_a_crash_kept_back_is_told_by_the_sweep(
     tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +245,7 @@ def test_an_agent_in_a_loop_has_a_conversation_for_each_item(
     assert {"Greet Ann, 0" in seen.text for seen in service.seen} == {True, False}
 
 
+@pytest.mark.long
 def test_a_long_result_is_cut(tmp_path: Path, service: Service) -> None:
     service.answers(call(TOOL, {"name": "Ann"}), say("Long"))
     job, bench = ask(tmp_path), Bench(service.settings())

@@ -131,6 +131,7 @@ def test_no_secret_is_in_a_transcript(tmp_path: Path, service: Service, root: Us
     assert "correct-horse" not in Call.objects.get().result
 
 
+@pytest.mark.long
 def test_long_texts_and_many_calls_are_cut_in_lists_and_whole_alone(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -152,6 +153,7 @@ def test_long_texts_and_many_calls_are_cut_in_lists_and_whole_alone(
     assert (len(brief["calls"]), brief["calls_total"], brief["calls_open"]) == (6, 30, 0)
 
 
+@pytest.mark.long
 def test_pages_of_turns_follow_each_other(tmp_path: Path, service: Service, root: User) -> None:
     job = look_once(tmp_path, service)
     say_more(40)
@@ -198,6 +200,7 @@ def say_more(count: int, text: str = "more") -> None:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_long_conversation_takes_no_more_queries_and_few_bytes(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -249,6 +252,7 @@ def test_each_move_of_a_conversation_leaves_another_mark(tmp_path: Path, service
     assert len({parked, woken, ended}) == 3
 
 
+@pytest.mark.long
 def test_every_run_of_a_step_has_its_own_transcript(
     tmp_path: Path, service: Service, root: User
 ) -> None:
@@ -267,6 +271,7 @@ def test_every_run_of_a_step_has_its_own_transcript(
     assert told(root, job, run=3).status_code == 404
 
 
+@pytest.mark.long
 def test_what_there_is_not_is_said(tmp_path: Path, service: Service, root: User) -> None:
     job = ask(tmp_path)
 
@@ -286,6 +291,7 @@ def test_what_there_is_not_is_said(tmp_path: Path, service: Service, root: User)
     assert told(root, job, "nothing").status_code == 404
 
 
+@pytest.mark.long
 def test_a_stranger_sees_no_transcript(tmp_path: Path, service: Service, root: User) -> None:
     job = look_once(tmp_path, service)
     stranger = User.objects.create_user("stranger@example.com", "a-long-password", is_staff=True)

@@ -68,6 +68,7 @@ def all_wait() -> bool:
     return Conversation.objects.filter(parked_fence__isnull=False).count() == MANY
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_fifty_waiting_steps_hold_no_attempt_and_are_no_work(
     tmp_path: Path, provider: dict[str, Any]

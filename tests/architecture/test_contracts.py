@@ -67,6 +67,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("contract", "place", "text"), PLANTED, ids=[f"{c}: {p}" for c, p, _ in PLANTED]
 )

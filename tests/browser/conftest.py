@@ -43,6 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "stage" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.django_db(transaction=True))
+            item.add_marker("long")  # a whole installation starts
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(WITHIN_S))
         if "opened" in getattr(item, "fixturenames", ()):

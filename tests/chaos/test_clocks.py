@@ -137,6 +137,7 @@ def looks(found: set[datetime], start: datetime) -> Iterator[tuple[str, datetime
             yield "go", now
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("count", "schedulers", "start", "days", "kill_every_s"),
     [

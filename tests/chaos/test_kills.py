@@ -69,6 +69,7 @@ def test_every_step_of_a_killed_worker_runs_again_where_its_author_allows_it(
         assert runs[step][-1].end is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tree", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["process", "tree"]
 )
@@ -110,6 +111,7 @@ def test_a_flushed_broker_costs_no_step(
     assert witness.overlaps() == [] and witness.starts() == count
 
 
+@pytest.mark.long
 def test_a_worker_that_is_told_to_stop_finishes_what_it_runs_and_takes_nothing_new(
     house: House, witness: Witness, tmp_path: Path
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_job_is_started_followed_and_shown_as_manage_py_does(
     assert (answer["status"], answer["steps"]["say"]["output"]) == ("completed", {"said": True})
 
 
+@pytest.mark.long
 def test_state_is_what_manage_py_shows(house: House, laptop: Laptop) -> None:
     workspace_id = Workspace.objects.values_list("pk", flat=True).get(name="shop")
     for values in ({"n": 1}, {"n": 2, "at": "noon"}):
@@ -138,6 +139,7 @@ def test_state_is_what_manage_py_shows(house: House, laptop: Laptop) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_job_that_fails_ends_with_1_and_runs_again(house: House, laptop: Laptop) -> None:
     *progress, last = laptop.lines("run", "shop", "broken", "--follow", code=1)
     assert "one | bad luck" in progress
@@ -182,6 +184,7 @@ def test_secrets_are_set_and_never_shown(laptop: Laptop, tmp_path: Path) -> None
     assert Secret.objects.count() == 1
 
 
+@pytest.mark.long
 def test_connections_are_set_checked_and_never_shown(house: House, laptop: Laptop) -> None:
     values = json.dumps({"host": "h.internal", "password": "canary-4711"})
     said = laptop.lines("connections", "set", "shop", "main", "--type", "db", given=values)
@@ -261,6 +264,7 @@ def test_keys_lie_in_a_private_file_and_go_to_their_server_only(
     assert laptop.complaint("jobs").endswith(f"run `chmod 600 {file}`")
 
 
+@pytest.mark.long
 def test_a_password_makes_a_key(laptop: Laptop, served: Served) -> None:
     url = f"http://127.0.0.1:{served.port}"
     words = ("login", url, "--email", "ann@example.org")
@@ -284,6 +288,7 @@ def test_a_password_makes_a_key(laptop: Laptop, served: Served) -> None:
     assert acts == ["api-key.add", "device.confirm"]
 
 
+@pytest.mark.long
 def test_following_outlives_a_restart_of_the_server(
     laptop: Laptop, served: Served, house: House
 ) -> None:
@@ -303,6 +308,7 @@ def test_following_outlives_a_restart_of_the_server(
     assert "slow: cancelled" in out
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_job_running(laptop: Laptop) -> None:
     command, env = laptop.command("run", "shop", "slow", "--follow")
     following = subprocess.Popen(
@@ -319,6 +325,7 @@ def test_ctrl_c_leaves_the_job_running(laptop: Laptop) -> None:
     laptop.lines("cancel", str(job.pk))
 
 
+@pytest.mark.long
 def test_completion_knows_workspaces_tasks_and_jobs(laptop: Laptop) -> None:
     (job_id,) = laptop.lines("run", "shop", "asking")
     assert laptop.lines("completion", "--names", "workspaces") == ["shop"]
@@ -335,6 +342,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, url: str) -> None:
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_files_of_a_job_are_listed_and_downloaded_by_both_programs(
     house: House, laptop: Laptop, tmp_path: Path
 ) -> None:
@@ -354,6 +362,7 @@ def test_files_of_a_job_are_listed_and_downloaded_by_both_programs(
     assert "has no artifact 'dir/data.bni'" in said and "did you mean 'dir/data.bin'?" in said
 
 
+@pytest.mark.long
 def test_a_download_that_breaks_off_goes_on_and_a_changed_one_is_refused(tmp_path: Path) -> None:
     """A server that sends a third of what is left each time."""
     data, asked = os.urandom(30_000), list[str | None]()

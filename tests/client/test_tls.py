@@ -117,6 +117,7 @@ def laptop_behind(served: Served, folder: Path, host: str) -> tuple[Laptop, Prox
     return Laptop(home, env), proxy, files[0]
 
 
+@pytest.mark.long
 def test_every_kind_of_command_goes_through_tls(served: Served, tmp_path: Path) -> None:
     laptop, proxy, trusted = laptop_behind(served, tmp_path, HOST)
     key = key_of(Role.ADMIN, "ann@example.org")
@@ -145,6 +146,7 @@ def test_a_certificate_that_is_not_trusted_gets_no_key(served: Served, tmp_path:
     proxy.close()
 
 
+@pytest.mark.long
 def test_no_proxy_is_heeded(served: Served, tmp_path: Path) -> None:
     laptop, proxy, trusted = laptop_behind(served, tmp_path, HOST)
     laptop.env |= {"NO_PROXY": "example.test", "STROEM_CA_FILE": str(trusted)}

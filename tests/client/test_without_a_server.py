@@ -72,6 +72,7 @@ def test_the_list_of_commands_names_each(laptop: Laptop) -> None:
     assert laptop.run().returncode == 2
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_names_commands_and_options(laptop: Laptop, shell: str) -> None:
     script = "\n".join(laptop.lines("completion", shell))
@@ -131,6 +132,7 @@ def test_a_broken_file_of_profiles_is_named(tmp_path: Path, content: str) -> Non
         profiles.load(file)
 
 
+@pytest.mark.long
 def test_the_wheel_holds_the_client_and_nothing_of_the_server(tmp_path: Path) -> None:
     """Built as `pip install` of the repository does, and run where nothing else is installed."""
     wheel = build(tmp_path)

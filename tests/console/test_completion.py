@@ -35,6 +35,7 @@ def offered(env: dict[str, str], *words: str) -> list[str]:
     return finished.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_commands_options_and_names_are_offered(
     process_env: dict[str, str], tmp_path: Path
 ) -> None:

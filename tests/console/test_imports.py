@@ -73,6 +73,7 @@ PAGES = ("unfold.admin", "apps.jobs.pages", "rest_framework.views", "allauth", "
 TORC = "engine.spec.torc.conversion"
 
 
+@pytest.mark.long
 def test_a_run_imports_no_page_and_no_reader_of_torc() -> None:
     found = subprocess.run(
         [sys.executable, "-c", PROGRAM, "run", "examples/hello", "hello-world"],

@@ -57,6 +57,7 @@ def imported(shared_db: None) -> None:  # noqa: F811
     import_folder("default", ROOT / "examples" / "hello")
 
 
+@pytest.mark.sample(8)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("mistake", mistakes(), ids=lambda mistake: mistake.command)
 def test_a_mistake_gets_the_answer_that_the_list_promises(

@@ -126,6 +126,7 @@ TORC = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("is_alone", [True, False])
 @pytest.mark.parametrize("notation", TORC)
 def test_a_torc_file_is_imported_alone_or_in_its_folder_and_runs(

@@ -33,6 +33,7 @@ def test_the_version_is_ours(words: list[str]) -> None:
     assert manage(*words)[:2] == (0, f"Stroem {VERSION}\n")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("words", [["--help"], ["help"], []])
 def test_help_lists_our_commands_first_each_with_a_sentence(words: list[str]) -> None:
     code, out, _ = manage(*words)
@@ -50,6 +51,7 @@ def test_without_the_packages_the_way_out_is_named() -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_a_database_that_is_away_is_told_at_once_and_why() -> None:
     code, _, err = manage("makemigrations", "--check", "--dry-run", STROEM__DB__URL=NOWHERE)
     assert code == 0
@@ -73,6 +75,7 @@ def test_no_color_reaches_errors(tmp_path: object) -> None:
         assert ("\x1b[" in finished.stdout) is has_colour
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [[], ["--workspace", "shop"]])
 def test_validate_needs_the_keys_only_for_the_database(words: list[str], tmp_path: Path) -> None:
     """Stored connections are read with the keys of the server."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +139,7 @@ def test_an_empty_override_changes_nothing(base: dict[str, Any]):
     assert merge(base, {}) == base
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(_objects, _objects)
 def test_laying_the_same_override_over_twice_is_laying_it_over_once(

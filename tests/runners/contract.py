@@ -337,6 +337,7 @@ class RunnerContract:
         assert time.monotonic() - asked < 3.0 + self.slack_s
         assert leftovers(run.order.attempt) == []
 
+    @pytest.mark.long
     def test_a_very_long_grace_does_not_outlast_ten_seconds(
         self, start: Any, leftovers: Leftovers
     ) -> None:

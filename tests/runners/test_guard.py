@@ -155,6 +155,7 @@ def test_steps_end_with_a_worker_that_is_killed(launch):
     until(lambda: is_gone(worker.guard))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("has_cells", [True, False], ids=["cgroup", "ancestry"])
 def test_what_hides_ends_with_a_worker_that_is_killed(launch, has_cells):
     seconds = 70_000 + os.getpid() % 1000 * 10 + has_cells
@@ -190,6 +191,7 @@ def test_the_guard_shares_neither_session_nor_parent_with_its_worker(launch):
     assert guard.sid not in {os.getsid(worker.process.pid), os.getsid(0)}
 
 
+@pytest.mark.long
 def test_steps_end_when_the_worker_is_stopped_for_longer_than_its_lease(launch):
     worker = launch(SLEEPER, DAEMON, lease_s=4, margin_s=2)
     worker.process.send_signal(signal.SIGSTOP)
@@ -200,12 +202,14 @@ def test_steps_end_when_the_worker_is_stopped_for_longer_than_its_lease(launch):
     assert {worker.read(), worker.read()} == {"outcome lost"}
 
 
+@pytest.mark.long
 def test_steps_live_while_the_worker_beats(launch):
     worker = launch(SLEEPER, lease_s=2, margin_s=1, beat_s=0.2)
     time.sleep(3)
     assert worker.steps()
 
 
+@pytest.mark.long
 def test_a_worker_that_beats_no_more_loses_its_steps(launch):
     worker = launch(SLEEPER, lease_s=3, margin_s=1.5, beat_s=60)
     until(lambda: not worker.steps(), 5)
@@ -302,12 +306,14 @@ def test_a_local_runner_ends_what_dead_workers_left(launch, tmp_path):
     assert not worker.steps()
 
 
+@pytest.mark.long
 def test_a_sweep_spares_the_steps_of_other_workers_of_this_host(launch, tmp_path):
     worker = launch(SLEEPER)
     LocalRunner(LocalConfig(cache_dir=tmp_path / "cache")).sweep(frozenset())
     assert worker.steps()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes pid namespaces")
 def test_a_sweep_spares_the_steps_of_workers_in_other_pid_namespaces(launch, tmp_path):
     first, second = (launch(SLEEPER, DAEMON, is_isolated=True) for _ in range(2))

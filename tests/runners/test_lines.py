@@ -223,6 +223,7 @@ def test_memory_stays_flat_under_a_gigantic_line_and_a_flood():
     assert lines.outcome(Verdict.SUCCEEDED).verdict is Verdict.SUCCEEDED
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("thousands", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_million_output_lines_are_read_in_time(thousands):
     log = Log()

@@ -80,6 +80,7 @@ def alive(pids: Path) -> list[int]:
     return [pid for pid, process in states.items() if process and process.state not in "ZX"]
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_hides_ends_with_its_step(
@@ -100,6 +101,7 @@ def test_what_hides_ends_with_its_step(
     assert alive(pids) == []
 
 
+@pytest.mark.long
 def test_what_hides_ends_with_run(tmp_path: Path, place: Path) -> None:
     """One run with a step for each way."""
     steps = {f"s{at}": (way, empty(place / f"pids{at}")) for at, way in enumerate(WAYS)}

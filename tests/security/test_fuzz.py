@@ -108,6 +108,7 @@ class Fuzz:
         return f"{number} {method} {address} {json.dumps(options)}", answer.status_code
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1500, pytest.param(50_000, marks=pytest.mark.slow)])
 @pytest.mark.timeout(3600)
 def test_no_request_breaks_the_server(
@@ -133,6 +134,7 @@ def test_no_request_breaks_the_server(
     assert not broken, f"{len(broken)} of {count}\n" + "\n".join(broken[:40])
 
 
+@pytest.mark.long
 def test_nul_breaks_no_route(tmp_path: Path) -> None:
     job = start(workspace(tmp_path, FLOW))
     client = client_of(User.objects.create_superuser("root@example.org"))

@@ -31,6 +31,7 @@ tasks:
 """
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_secret_inputs_do_not_stay_in_scratch(tmp_path: Path, process_env: dict[str, str]) -> None:
     house = House(tmp_path, process_env)

@@ -34,6 +34,7 @@ def clients(tmp_path: Path) -> list[Client]:
     return [client_of(root), client_of(person(Role.VIEWER))]
 
 
+@pytest.mark.long
 def test_no_list_takes_a_lookup_that_it_does_not_declare(clients: list[Client]) -> None:
     tried = 0
     for client in clients:

@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "command",
     [

@@ -164,6 +164,7 @@ BODIES = {
 ROWS = [row for row in TABLE if TABLE[row] != OWN]
 
 
+@pytest.mark.long
 def test_a_page_opens_for_those_who_have_its_right_and_for_nobody_else(
     names: dict[str, str],
 ) -> None:

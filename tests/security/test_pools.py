@@ -139,6 +139,7 @@ def test_a_step_whose_pool_serves_others_fails_with_the_reason(tmp_path: Path) -
     )
 
 
+@pytest.mark.long
 def test_import_and_validate_warn_where_no_worker_serves_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "workflow.yaml").write_text(FLOW)
     warning = (
@@ -173,6 +174,7 @@ def limit(workers: str, *workspaces: str) -> WorkerLimit:
     return WorkerLimit.objects.create(workers=workers, workspaces=list(workspaces))
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("own", "limits", "expected"),
     [

@@ -285,6 +285,7 @@ tasks:
 """
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_sweeps_go_on_while_the_store_of_one_workspace_is_silent(
     tmp_path: Path, process_env: dict[str, str], fakes: Programs, settings: Any

@@ -95,6 +95,7 @@ def test_a_read_that_takes_too_long_is_ended(tmp_path: Path, limit: Limit) -> No
     assert found.quarantine is not None and found.has_failed and found.current is None
 
 
+@pytest.mark.long
 def test_a_read_that_needs_too_much_memory_is_ended(tmp_path: Path, limit: Limit) -> None:
     limit(memory_mb=200)
     folder = hostile.harmless(tmp_path / "ws")
@@ -104,6 +105,7 @@ def test_a_read_that_needs_too_much_memory_is_ended(tmp_path: Path, limit: Limit
     assert found.stopped_because == "reading it needed more than 200 MB of memory"
 
 
+@pytest.mark.long
 def test_more_workflow_text_than_a_server_should_load_is_refused(
     tmp_path: Path, limit: Limit
 ) -> None:
@@ -115,12 +117,14 @@ def test_more_workflow_text_than_a_server_should_load_is_refused(
     assert found.quarantine is not None
 
 
+@pytest.mark.long
 def test_entries_count_even_if_they_are_left_out(tmp_path: Path, limit: Limit) -> None:
     limit(files=50)
     found = read(noted("shop", hostile.many_entries(tmp_path / "ws", 250)))
     assert found.stopped_because.startswith("the workspace holds more than 200 files, folders and")
 
 
+@pytest.mark.long
 def test_a_repository_of_endless_folders_ends_soon(tmp_path: Path, limit: Limit) -> None:
     bomb = hostile.git_bomb(tmp_path / "bomb.git")
     assert sum(file.stat().st_size for file in bomb.rglob("*") if file.is_file()) < 300_000
@@ -128,6 +132,7 @@ def test_a_repository_of_endless_folders_ends_soon(tmp_path: Path, limit: Limit)
     assert found.stopped_because.startswith("the repository lists more than 20000 files")
 
 
+@pytest.mark.long
 def test_a_host_that_never_answers_is_given_up(limit: Limit) -> None:
     limit(timeout_s=4)
     with hostile.silent_host() as url:
@@ -135,6 +140,7 @@ def test_a_host_that_never_answers_is_given_up(limit: Limit) -> None:
     assert found.stopped_because.startswith("git took longer than 2 s")
 
 
+@pytest.mark.long
 def test_a_store_of_secrets_that_never_answers_is_given_up(
     tmp_path: Path, limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +158,7 @@ def test_a_store_of_secrets_that_never_answers_is_given_up(
     assert found.current is not None  # its files are sound
 
 
+@pytest.mark.long
 def test_a_reader_whose_owner_was_killed_ends_too(tmp_path: Path, limit: Limit) -> None:
     with hostile.silent_host() as url:
         row = noted("shop", url, "git")
@@ -165,6 +172,7 @@ def test_a_reader_whose_owner_was_killed_ends_too(tmp_path: Path, limit: Limit) 
     until(lambda: left_over() == [])
 
 
+@pytest.mark.long
 def test_a_workspace_has_one_reader_at_a_time(tmp_path: Path) -> None:
     row = noted("shop", hostile.harmless(tmp_path / "ws"))
     turn = turns.take(row.pk)
@@ -243,6 +251,7 @@ def test_a_quarantine_is_told_wherever_the_workspace_is(tmp_path: Path, limit: L
     assert Workspace.objects.get().quarantine is None
 
 
+@pytest.mark.long
 def test_refreshing_over_the_api_says_that_it_was_stopped(tmp_path: Path, limit: Limit) -> None:
     limit(files=5)
     noted("shop", hostile.many_entries(tmp_path / "ws", 120))
@@ -261,6 +270,7 @@ def test_a_restart_with_the_same_settings_does_not_end_a_quarantine(tmp_path: Pa
     assert turns.take_due(also_stopped=True) == turns.Turn(row.pk)
 
 
+@pytest.mark.long
 def test_a_reader_that_the_end_of_its_owner_interrupts_is_not_held_against_the_workspace(
     limit: Limit,
 ) -> None:
@@ -274,6 +284,7 @@ def test_a_reader_that_the_end_of_its_owner_interrupts_is_not_held_against_the_w
     assert left_over() == []
 
 
+@pytest.mark.long
 def test_sweeps_and_other_workspaces_go_on_while_hostile_ones_are_read(
     tmp_path: Path, process_env: dict[str, str], limit: Limit
 ) -> None:

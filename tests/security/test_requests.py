@@ -77,6 +77,7 @@ def server(tmp_path: Path, process_env: dict[str, str]) -> Iterator[int]:
         house.close()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_bodies_are_refused_before_they_are_stored(server: int) -> None:
     for path in ("/no/such/page", "/admin/login/", "/api/auth/login"):
@@ -182,6 +183,7 @@ def test_connections_that_are_all_at_work_are_kept_and_the_next_is_told() -> Non
         assert [status(answer(one)) for one in (first, second)] == [200, 200]
 
 
+@pytest.mark.long
 def test_bodies_have_a_deadline_and_share_a_limit() -> None:
     with serving(Bodies(echo, within_s=0.3)) as port:
         told = ask(port, post("/api/x", "Content-Length: 10") + b"12345")
@@ -218,6 +220,7 @@ async def count(scope: Any, receive: Any, send: Any) -> None:
     await echo(scope, once, send)
 
 
+@pytest.mark.long
 def test_an_upload_of_state_may_be_large_and_is_bounded_like_any_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,7 +22,12 @@ from tests.house import ROOT
 from tests.runners.test_local import find_python_for_all
 from tests.security import hostile_routes
 
-pytestmark = [pytest.mark.root, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.long,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600),
+]
 FEWEST = 160
 FLOW = """
 actions:

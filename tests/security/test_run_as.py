@@ -168,6 +168,7 @@ def test_emptying_a_scratch_directory(
     outside.check()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_making_an_output_directory(
     place: Path, outside: Outside, racers: Racers, user: User, rounds: int

@@ -22,6 +22,7 @@ LATE = 5
 PASSWORD = "correct horse battery"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "spelling", ["v\u0131ewer@example.org", "viewer@example.org\u017f", "VIEWER@EXAMPLE.ORG"]
 )
@@ -93,6 +94,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_checks", services._Places(2, 100))
 
 
+@pytest.mark.long
 def test_right_passwords_at_once_lock_nobody_out(room: None) -> None:
     User.objects.create_user("ada@example.org", PASSWORD)
     assert together(*[("ada@example.org", PASSWORD, "10.0.0.1")] * 8) == ["in"] * 8
@@ -106,6 +108,7 @@ def test_wrong_passwords_at_once_count_exactly(room: None) -> None:
     assert counted()[throttle_key("login-account", f"id {user.pk}")] == 10
 
 
+@pytest.mark.long
 def test_who_guesses_locks_nobody_out_behind_the_same_address() -> None:
     for name in ("ada", "bob"):
         User.objects.create_user(f"{name}@example.org", PASSWORD)
@@ -116,6 +119,7 @@ def test_who_guesses_locks_nobody_out_behind_the_same_address() -> None:
         assert services.check_sign_in(f"{name}@example.org", PASSWORD, "10.0.0.1")
 
 
+@pytest.mark.long
 def test_an_address_that_guesses_has_one_check_at_a_time_and_leaves_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -144,6 +148,7 @@ def test_an_address_that_guesses_has_one_check_at_a_time_and_leaves_room(
         assert guess.result() == ["TooMany"]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("address", "days", "is_let_in"),
     [("10.0.0.1", 29, True), ("10.0.0.1", 31, False), ("10.0.0.2", 0, False)],

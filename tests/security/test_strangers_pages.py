@@ -14,7 +14,7 @@ from tests.apps.jobs.builders import start, workspace
 from tests.apps.jobs.test_admin import FLOW, client_of, person
 from tests.security.test_fuzz import address_of, routes
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 NAME = "of-somebody-else-71"
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 OPEN = (

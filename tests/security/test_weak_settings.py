@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TYPED = "abcabcabc" * 5
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [

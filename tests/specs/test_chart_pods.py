@@ -151,6 +151,7 @@ def passes(command: str, folder: Path) -> bool:
     return answer.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["scheduler", "agents", "worker"])
 def test_a_probe_tells_a_process_that_goes_on_from_one_that_does_not(
@@ -181,6 +182,7 @@ def test_a_probe_tells_a_process_that_goes_on_from_one_that_does_not(
         house.close()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_without_its_database_is_alive_but_not_ready(
     tmp_path: Path, process_env: dict[str, str]

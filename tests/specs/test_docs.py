@@ -90,6 +90,7 @@ def test_a_yaml_block_loads_without_a_word_of_complaint(block: Block, tmp_path: 
             ] == []
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("block", "call"), CALLS, ids=[f"{block} {call[0]}" for block, call in CALLS]
 )

@@ -241,6 +241,7 @@ def page_of(row: Mapping[str, Any], tmp_path: Path, *, is_given: bool) -> str:
     return answer.content.decode()
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("row", rows("page"))
 def test_people_see_it(tmp_path: Path, row: dict[str, Any]) -> None:
     without = page_of(row, tmp_path / "without", is_given=False)

@@ -117,6 +117,7 @@ def template(values: dict[str, Any], folder: Path) -> tuple[int, str]:
 LEAVES = [path for path, _ in leaves(VALUES) if path != "existingSecret"]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("path", LEAVES)
 def test_a_value_of_the_chart_changes_what_is_installed_or_is_refused(
     path: str, tmp_path: Path

@@ -60,6 +60,7 @@ def test_the_password_is_needed_and_on_no_command_line(lifeline: Lifeline, plain
             psycopg.connect(addresses.db_url.replace(str(password), "wrong"))
 
 
+@pytest.mark.long
 def test_several_pairs_at_once_do_not_meet(lifeline: Lifeline, plain: Path) -> None:
     seen: list[Addresses] = []
 
@@ -109,6 +110,7 @@ def test_servers_that_a_killed_predecessor_left_are_stopped_and_the_data_carry_o
     eventually(lambda: not any(is_alive(pid) for pid in new))
 
 
+@pytest.mark.long
 def test_a_stale_pid_file_with_the_number_of_somebody_else_harms_nobody(
     tmp_path: Path, lifeline: Lifeline
 ) -> None:
@@ -137,6 +139,7 @@ def test_another_major_is_refused_with_a_sentence(tmp_path: Path) -> None:
         place.database()
 
 
+@pytest.mark.long
 def test_a_start_that_was_killed_half_way_leaves_nothing_that_looks_like_a_cluster(
     tmp_path: Path,
 ) -> None:

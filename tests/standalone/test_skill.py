@@ -51,6 +51,7 @@ def test_it_says_who_it_is_and_when_to_use_it() -> None:
     assert re.search(r"^description: \S.{50,1000}$", head, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_its_commands_do_what_it_says(folder: Path) -> None:
     assert [command.split()[1] for command in COMMANDS] == ["schema", "validate", "plan", "run"]
     answers = {}

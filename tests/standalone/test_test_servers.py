@@ -24,6 +24,7 @@ def test_passes(): pass
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("ci", "summary"),
     [("true", "1 failed, 1 passed, 1 xfailed, 1 error"), ("", "1 passed, 2 skipped, 1 xfailed")],

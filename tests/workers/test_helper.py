@@ -202,6 +202,7 @@ def test_many_at_once_do_not_mix(bench: Bench) -> None:
     assert states[STATE] == {f"k{n}": f"{n}{'x' * 20_000}" for n in range(1, 13)}
 
 
+@pytest.mark.long
 def test_one_that_is_killed_blocks_no_other(bench: Bench) -> None:
     here = f'here=$(dirname "$(command -v {HELPER})"); dd bs=1 count=1 <"$here/free"'
     for _ in range(3):  # it has taken a slot, and said half of a question
@@ -220,6 +221,7 @@ def test_a_database_that_is_away_is_waited_for(
     assert bench.run("stroem-step state get count") == (0, "7\n", "")
 
 
+@pytest.mark.long
 def test_a_step_that_ends_meanwhile_does_not_wait_for_its_questions(bench: Bench) -> None:
     asked = threading.Event()
 

@@ -75,6 +75,7 @@ def house(tmp_path: Path, process_env: dict[str, str]) -> Iterator[House]:
     found.close()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("roots", [("left", "right"), ("both", "both")])
 def test_two_workers_with_roots_of_their_own_tell_it(

@@ -155,6 +155,7 @@ def test_a_second_signal_hurries(house: House, tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.long
 def test_a_step_that_ignores_the_end_is_gone_ten_seconds_after_the_drain(
     house: House, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_cancelled_job_ends_its_steps(house: House, tmp_path: Path) -> None:
     assert worker.poll() is None
 
 
+@pytest.mark.long
 def test_nothing_of_a_worker_is_left_on_disk(house: House, tmp_path: Path) -> None:
     job = start(workspace(tmp_path, TEXT), "quick")
     worker = house.worker("w")
@@ -209,6 +211,7 @@ def test_nothing_of_a_worker_is_left_on_disk(house: House, tmp_path: Path) -> No
     assert list((tmp_path / "w" / "runs").iterdir()) == []
 
 
+@pytest.mark.long
 def test_steps_that_are_told_to_end_with_their_worker_are_lost(
     house: House, tmp_path: Path
 ) -> None:
@@ -224,6 +227,7 @@ def test_steps_that_are_told_to_end_with_their_worker_are_lost(
     assert errors == {"The worker and this step were told to end at the same time"}
 
 
+@pytest.mark.long
 def test_a_step_that_alone_is_told_to_end_with_its_worker_is_lost(
     house: House, tmp_path: Path
 ) -> None:
@@ -242,6 +246,7 @@ def test_a_step_that_alone_is_told_to_end_with_its_worker_is_lost(
     assert error == "The worker and this step were told to end at the same time"
 
 
+@pytest.mark.long
 def test_a_step_that_ends_while_its_worker_alone_was_told_to_leave_has_ended_well(
     house: House, tmp_path: Path
 ) -> None:

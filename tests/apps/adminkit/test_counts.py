@@ -17,6 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WORKERS = "/admin/fleet/worker/"
 
 
+@pytest.mark.long
 def test_the_inbox_counts_what_waits_for_me_and_what_i_may_see(tmp_path: Path) -> None:
     approver = viewer()
     held = gate(tmp_path, f"approvers: {{users: [{approver.email}]}}")

@@ -143,6 +143,7 @@ def cost(client: Client, address: str) -> int:
     return len(queries)
 
 
+@pytest.mark.long
 def test_a_list_costs_the_same_number_of_queries_however_much_there_is(job: Job) -> None:
     client = client_of(people()["member"])
     fill(job, 30)

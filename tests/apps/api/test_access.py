@@ -317,6 +317,7 @@ def expected(needed: Any, role: Role | None) -> set[int]:
     return {404} if role is None else {403}
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("role", RANK, ids=str)
 @pytest.mark.parametrize("row", HERE, ids=str)
 def test_a_role_opens_what_the_table_says(
@@ -338,6 +339,7 @@ def opens_to_a_role(world: World, row: tuple[str, str], role: Role | None) -> No
     assert answer.status_code in allowed, answer.content
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("row", HERE, ids=str)
 def test_a_superuser_may_do_everything(world: World, row: tuple[str, str]) -> None:
     opens_to_a_superuser(world, row)
@@ -358,6 +360,7 @@ def opens_to_a_superuser(world: World, row: tuple[str, str]) -> None:
         assert answer.status_code < 400 or row[1] in OPEN_ANSWERS
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("row", [row for row in ROWS if TABLE[row] != EVERYBODY], ids=str)
 def test_without_a_token_only_the_open_routes_answer(world: World, row: tuple[str, str]) -> None:
     for headers, text in (
@@ -377,6 +380,7 @@ def test_without_a_token_only_the_open_routes_answer(world: World, row: tuple[st
         )
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("row", [row for row in ROWS if isinstance(TABLE[row], Role)], ids=str)
 def test_what_is_foreign_is_answered_like_what_does_not_exist(
     world: World, tmp_path: Path, row: tuple[str, str]
@@ -416,6 +420,7 @@ def test_a_worker_shows_only_steps_that_may_be_seen(world: World) -> None:
     assert caller().get(path).json()["steps"] == {"items": [], "total": 0}
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_other_methods_are_405_and_json(world: World, row: tuple[str, str]) -> None:
     _, route = row
@@ -442,6 +447,7 @@ def spellings(path: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("row", [row for row in ROWS if TABLE[row] != EVERYBODY], ids=str)
 def test_no_spelling_of_a_path_gets_around_the_check(world: World, row: tuple[str, str]) -> None:
     method, route = row
@@ -491,6 +497,7 @@ def with_key(owner: User, **limits: Any) -> APIClient:
     return client
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("scope", Scope)
 def test_a_scope_opens_what_the_table_says_and_nothing_else(world: World, scope: Scope) -> None:
     client, calls = with_key(user(is_superuser=True), scopes=[scope]), 0
@@ -510,6 +517,7 @@ def test_a_scope_opens_what_the_table_says_and_nothing_else(world: World, scope:
     assert calls > 90
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("scope", Scope)
 def test_a_scope_gives_nothing_that_its_owner_may_not(world: World, scope: Scope) -> None:
     client = with_key(user(), scopes=[scope])

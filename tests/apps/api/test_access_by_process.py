@@ -29,6 +29,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(tmp_path)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("role", RANK, ids=str)
 @pytest.mark.parametrize("row", ELSEWHERE, ids=str)
 def test_a_role_opens_what_the_table_says(
@@ -37,6 +38,7 @@ def test_a_role_opens_what_the_table_says(
     opens_to_a_role(world, row, role)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", ELSEWHERE, ids=str)
 def test_a_superuser_may_do_everything(world: World, row: tuple[str, str]) -> None:
     opens_to_a_superuser(world, row)

@@ -628,6 +628,7 @@ def test_workers_are_listed_and_shown_with_their_steps(shop: Any, operator: APIC
 # cost
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("path", "queries"),
     [

@@ -112,6 +112,7 @@ def test_another_revision_or_workspace_does_not_exist_for_the_pass(
     assert held.get(forged, digest=newer).status_code == 404
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("verdict", ["finished", "failed", "given back", "lease over"])
 def test_the_pass_of_an_ended_step_is_invalid(held: Held, verdict: str) -> None:
     token = held.token

@@ -133,6 +133,7 @@ METHODS = ("get", "post", "put", "patch", "delete", "options", "head", "trace")
 PATHS = ("/api", "/api/", "/api/nothing", "/api/jobs/", "/api/jobs/x/y/z", "/api/auth/sign-in")
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("who", ["nobody", "session", "token", "wrong token", "wrong session"])
 def test_an_unknown_path_is_404_in_json_for_everybody_and_every_verb(who: str) -> None:
     client, headers = Client(enforce_csrf_checks=True), {}

@@ -233,6 +233,7 @@ def test_logs_that_somebody_must_not_see_are_refused_not_empty(place: Place) -> 
         assert "canary-error" not in told.text  # type: ignore[union-attr]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("page", ["jobs_log", "jobs_log_search"])
 @pytest.mark.parametrize(("log", "status"), [("all", 403), ("", 403), ("none", 404)])
@@ -350,6 +351,7 @@ def queries(client: APIClient, path: str) -> int:
     return len(caught)
 
 
+@pytest.mark.long
 def test_more_jobs_and_more_rules_cost_no_more_queries(place: Place, tmp_path: Path) -> None:
     person = outsider()
     paths = (

@@ -188,6 +188,7 @@ def test_logs_are_those_of_all_runs_or_of_one(job: Job, viewer: APIClient) -> No
     assert (record["stream"], record["step"]) == ("stderr", "_action:tidy")
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("rest", "code", "text"),
     [
@@ -241,6 +242,7 @@ def test_a_job_without_actions_has_an_empty_list(tmp_path: Path, viewer: APIClie
     assert viewer.get(f"/api/jobs/{job.pk}/workflow-actions/a/logs").status_code == 404
 
 
+@pytest.mark.long
 def test_a_job_costs_the_same_however_many_actions_it_has(
     tmp_path: Path, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_first_of_two_approvals_answers_suspended(tmp_path: Path) -> None:
     assert post(operator(), job, {"approved": True}).json() == {"status": "approved"}
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("body", "text"),
     [

@@ -84,6 +84,7 @@ def test_an_account_for_programs_opens_no_page(tmp_path: Path) -> None:
     assert step_of(job).status == "suspended"
 
 
+@pytest.mark.long
 def test_the_page_answers_as_the_api_does(tmp_path: Path) -> None:
     job = asked(gate(tmp_path))
     for user, status in ((person(), 404), (operator(pattern="x"), 404), (viewer(), 403)):

@@ -161,6 +161,7 @@ def play_out(folder: Path, count: int) -> Counter[str]:
     return found
 
 
+@pytest.mark.long
 def test_of_ten_at_once_one_decides_and_the_others_are_told_who(tmp_path: Path) -> None:
     found = play_out(tmp_path, 60)
     assert sum(found.values()) == 60
@@ -174,6 +175,7 @@ def test_a_thousand_requests_with_ten_deciders_each(tmp_path: Path) -> None:
     assert set(found) == set(WON), f"the mix must reach every end: {found}"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("other", ["approve", "reject", "cancel", "time out"])
 def test_an_approval_meets_each_rival(tmp_path: Path, other: str) -> None:
     workspace = gate(tmp_path, "timeout: 24h")

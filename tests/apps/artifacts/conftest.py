@@ -54,7 +54,7 @@ def directory(settings: Any, tmp_path: Path, db: None) -> Path:
     return tmp_path / "storage"
 
 
-@pytest.fixture(params=["directory", "bucket"])
+@pytest.fixture(params=["directory", pytest.param("bucket", marks=pytest.mark.long)])
 def storage(request: pytest.FixtureRequest, settings: Any, db: None) -> Any:
     if request.param == "directory":
         return request.getfixturevalue("directory")

@@ -186,6 +186,7 @@ def test_a_bucket_that_does_not_answer_is_told(settings: Any, db: None) -> None:
         blobs.establish()
 
 
+@pytest.mark.long
 def test_boto3_is_imported_only_for_a_bucket() -> None:
     code = (
         "import django; django.setup(); from apps.artifacts import blobs, stores; stores.store();"

@@ -101,6 +101,7 @@ def kill_at(mover: subprocess.Popen[str], place: str, after: int) -> bool:
     return int(pipes[1].readline()) == 9
 
 
+@pytest.mark.long
 def test_each_line_is_there_once_wherever_the_mover_is_killed(
     mover: subprocess.Popen[str], tmp_path: Path
 ) -> None:

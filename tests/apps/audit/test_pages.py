@@ -290,6 +290,7 @@ def rows_of(label: str, own: Any) -> tuple[Model | None, dict[str, Any], dict[st
     raise AssertionError(label)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("label", [label for label, acts in EDITS.items() if any(acts)])
 def test_a_form_leaves_what_the_table_says(root: Client, own: Any, label: str) -> None:
     row, new, other = rows_of(label, own)

@@ -134,6 +134,7 @@ def picture(job: Job) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @example(Story({"s0": [], "s1": [], "s2": ["s0", "s1"], "s3": ["s2"]}))
 @example(Story({"s0": [], "s1": [], "s2": ["s0", "s1"]}, bad={"s1"}, seed=1))

@@ -368,6 +368,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> None:
     Jobs.hand = Hand()
 
 
+@pytest.mark.long
 def test_whatever_happens_a_job_comes_to_the_one_end_that_its_flow_has(home: None) -> None:
     assert explore(70, 30, derandomize=True) >= 2_000
 

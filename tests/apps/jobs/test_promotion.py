@@ -138,6 +138,7 @@ def check(job: Job, outcomes: tuple[str, ...], when: str, tolerates: bool, kind:
     )
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("outcome", "when", "tolerates", "kind"), CASES, ids=lambda value: str(value)
 )
@@ -148,6 +149,7 @@ def test_a_step_ends_as_the_table_says(
     check(job, (outcome,), when, tolerates, kind)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("tolerates", [False, True], ids=["strict", "cof"])
 @pytest.mark.parametrize("pair", JOINS, ids="+".join)
 def test_a_join_of_two_ends_as_the_table_says(

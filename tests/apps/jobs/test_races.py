@@ -96,6 +96,7 @@ def one_verdict(job: Job, hand: Hand) -> str:
     return found[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["plain", "stubborn"])
 def test_a_step_that_ends_as_its_time_ends_has_ended_once(home: Workspace, task: str) -> None:
     seen = set()
@@ -146,6 +147,7 @@ def test_a_report_that_comes_during_back_off_after_a_time_out_is_too_late(home: 
     assert fresh(job).status == "cancelled"
 
 
+@pytest.mark.long
 def test_cancel_during_back_off_against_the_moment_when_the_retry_is_due(home: Workspace) -> None:
     for _ in range(ROUNDS):
         job, hand = start(home, "stubborn"), Hand()
@@ -156,6 +158,7 @@ def test_cancel_during_back_off_against_the_moment_when_the_retry_is_due(home: W
         assert fresh(job).status == "cancelled" and hand.claim() is None
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("outcome", [DONE, failed()], ids=["succeeds", "fails"])
 @pytest.mark.parametrize("task", ["plain", "stubborn"])
 def test_cancel_while_finishing_is_one_of_the_two(
@@ -219,6 +222,7 @@ def test_a_lost_worker_that_reports_after_all_and_the_sweep_agree_on_one_end(
         assert fresh(job).open_steps == 0
 
 
+@pytest.mark.long
 def test_the_end_of_a_child_against_the_time_out_of_its_parent_s_step(home: Workspace) -> None:
     for _ in range(ROUNDS):
         job, hand = start(home, "calls"), Hand()
@@ -245,6 +249,7 @@ def test_many_who_cancel_at_once_cancel_once(home: Workspace) -> None:
         assert Job.objects.get(parent_job_id=job.id).status == "cancelled"
 
 
+@pytest.mark.long
 def test_two_who_restart_at_once_open_one_generation(home: Workspace) -> None:
     for _ in range(ROUNDS):
         job, hand = start(home, "plain"), Hand()
@@ -285,6 +290,7 @@ def test_of_many_jobs_started_at_once_no_more_run_than_the_task_allows(home: Wor
     assert {fresh(job).status for job in jobs} == {"completed"}  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_a_retry_that_is_due_on_two_hosts_makes_the_step_ready_once(home: Workspace) -> None:
     job, hand = start(home, "stubborn"), Hand()
     hand.finish(hand.take("a"), failed())

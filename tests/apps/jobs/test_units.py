@@ -111,6 +111,7 @@ def every_id(job: Job) -> list[int]:
     return [*Step.objects.values_list("pk", flat=True), *Unit.objects.values_list("pk", flat=True)]
 
 
+@pytest.mark.long
 def test_no_page_and_no_route_shows_a_unit(job: Job) -> None:
     hand = Hand()
     hand.finish(hand.take("a"))

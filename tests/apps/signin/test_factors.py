@@ -127,6 +127,7 @@ def test_a_code_is_good_once_for_all_processes(guarded: Person) -> None:
     assert answer.status_code == 401 and factors.WRONG_CODE in answer.content.decode()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_a_code_at_once_is_good_once(guarded: Person) -> None:
     code = guarded.code()
@@ -147,6 +148,7 @@ def test_the_code_of_the_set_up_opens_nothing(guarded: Person) -> None:
     assert api(guarded, code=guarded.first).status_code == 401
 
 
+@pytest.mark.long
 def test_guesses_at_codes_are_few_and_lock_nobody_else_out(guarded: Person) -> None:
     other = Person(User.objects.create_user("bob@example.org", PASSWORD)).sets_up_an_app()
     told = [api(guarded, code=f"{n:06}").status_code for n in range(7)]
@@ -330,6 +332,7 @@ def test_an_answer_of_a_passkey_is_good_once(named: None, ada: Person) -> None:
     assert not is_in(browser)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("how", ["origin", "finger", "key", "user", "disabled", "staff", "text"])
 def test_a_passkey_that_does_not_fit_is_refused(named: None, ada: Person, how: str) -> None:
     ada.signs_in()

@@ -396,6 +396,7 @@ def test_what_is_taken_away_ends_the_session(company: Company, offer: Any, how: 
     assert not SignOn.objects.exists()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_requests_at_once_ask_the_provider_once(company: Company) -> None:
     company.person("lea")

@@ -222,6 +222,7 @@ def raw() -> Iterator[tuple[int, list[bytes]]]:
         thread.join(5)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("words", "told_as"),
     [
@@ -307,6 +308,7 @@ def test_two_schedulers_send_each_message_once(
     assert len(ids) == len(set(ids)) == 120
 
 
+@pytest.mark.long
 def test_a_scheduler_that_dies_between_sending_and_noting_sends_again_under_the_same_id(
     shop: Workspace, told: Told, receiver: Receiver, process_env: dict[str, str]
 ) -> None:

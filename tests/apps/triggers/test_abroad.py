@@ -145,6 +145,7 @@ def test_an_export_that_nobody_uses_is_a_warning_at_its_line(tmp_path: Path) -> 
     assert owner(tmp_path, TO_SITE).problems == []
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("hidden", ["input.who", "source_id", "output", "error_message"])
 def test_what_was_not_exported_is_not_told(tmp_path: Path, hidden: str) -> None:
     owner(tmp_path, TO_SITE)

@@ -102,6 +102,7 @@ def test_what_is_written_is_what_each_of_them_would_have_written(
     assert rows_of(found[0]) == rows_of(found[1])
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize(
     ("options", "started"),
     [

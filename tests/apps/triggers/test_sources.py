@@ -295,6 +295,7 @@ def test_a_new_revision_starts_the_source_again_on_the_new_files(tmp_path: Path)
     assert state(row).failures == 0
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("how", ["pause", "leave", "disable"])
 def test_a_source_that_is_not_wanted_stops_and_comes_back(tmp_path: Path, how: str) -> None:
     row = files(tmp_path)
@@ -319,6 +320,7 @@ def test_a_source_that_is_not_wanted_stops_and_comes_back(tmp_path: Path, how: s
     assert len(consumers()) == 2
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("policy", "outcome", "again"),
     [

@@ -85,6 +85,7 @@ def test_nobody_is_let_in_without_the_secret(path: str) -> None:
     assert set(outcomes()) == {"rejected"}
 
 
+@pytest.mark.long
 def test_a_flood_of_bad_requests_leaves_few_lines_and_pushes_no_real_one_out() -> None:
     post()
     for _ in range(KEPT_DELIVERIES + 10):
@@ -93,6 +94,7 @@ def test_a_flood_of_bad_requests_leaves_few_lines_and_pushes_no_real_one_out() -
     assert outcomes().count("started") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("each", [15, pytest.param(125, marks=pytest.mark.slow)])
 def test_replays_of_one_delivery_by_eight_senders_make_one_job(each: int) -> None:
     barrier = threading.Barrier(8)
@@ -218,6 +220,7 @@ def test_the_page_lists_deliveries_and_sends_one_again() -> None:
     assert Job.objects.count() == 2
 
 
+@pytest.mark.long
 def test_only_the_last_deliveries_are_kept() -> None:
     for number in range(KEPT_DELIVERIES + 5):
         post("/hooks/open", {"n": number}, secret="")

@@ -105,6 +105,7 @@ def text_of(trigger: str, kind: str, selection: str) -> str:
     return f"trigger_type: {trigger}, {DOINGS[kind]}{more}"
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("notation", "trigger", "kind", "selection"), CASES)
 def test_an_action_does_what_its_file_says_at_its_moment_and_once(
     tmp_path, doer, sbatch, notation, trigger, kind, selection

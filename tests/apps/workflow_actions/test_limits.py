@@ -24,7 +24,7 @@ from tests.apps.workflow_actions.doing import beside, log_of, server_lines, spec
 from tests.apps.workflow_actions.hands import ActionHand, action, actions, count, runs, tries
 from workers.attempts import Stop
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 
 BEGINS = "trigger_type: on_workflow_start"
 DO = "action_type: run_commands, commands"

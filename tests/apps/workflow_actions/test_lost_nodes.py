@@ -19,7 +19,7 @@ from tests.apps.jobs.builders import failed, fresh, start, statuses, workspace
 from tests.apps.workflow_actions.hands import ActionHand, actions
 from tests.apps.workflow_actions.test_allocations import LAUNCH, flow, submit
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 
 ASK = "name: ask, trigger_type: on_jobs_ready, jobs: [a], scheduler: big"
 RETRY = "a: {action: do, on_worker_lost: retry}"

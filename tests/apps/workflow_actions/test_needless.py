@@ -15,7 +15,7 @@ from tests.apps.jobs.builders import failed, fresh, start, workspace
 from tests.apps.workflow_actions.doing import log_of, specification
 from tests.apps.workflow_actions.hands import ActionHand, action, actions, runs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 
 HEAD = "slurm_schedulers: {gpu: {account: lab}}\nactions: {do: {type: script, script: 'true'}}\n"
 NODES = "action_type: schedule_nodes, scheduler_type: slurm, scheduler: gpu"

@@ -105,6 +105,7 @@ def together(count: int, work: Callable[[int], None]) -> None:
             turn.result(500)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "each", [20, pytest.param(100, marks=pytest.mark.slow)], ids=["200", "1000"]
@@ -156,6 +157,7 @@ def test_actions_before_sixty_four_takers_are_each_done_once(tmp_path, room, eac
     assert all(fresh(job).status == "running" for job in jobs)
 
 
+@pytest.mark.long
 def test_persistent_actions_are_done_once_by_every_session(tmp_path, room):
     job = start(workspace(tmp_path, flow(["trigger_type: on_worker_start"] * 3)))
     hands = [ActionHand() for _ in range(TAKERS // 4)]
@@ -187,6 +189,7 @@ def test_persistent_actions_are_done_once_by_every_session(tmp_path, room):
     )
 
 
+@pytest.mark.long
 def test_what_two_sweeps_find_lost_is_repeated_once(tmp_path):
     start(workspace(tmp_path, flow(["trigger_type: on_workflow_start"] * 50)))
     hand = ActionHand()

@@ -208,6 +208,7 @@ def test_who_does_not_see_the_workspace_sees_no_action_of_it(
     assert Client().get(page_of(job, "tidy")).status_code == 302
 
 
+@pytest.mark.long
 def test_pages_cost_the_same_however_many_actions_there_are(tmp_path: Path, viewer: Client) -> None:
     costs = []
     for count in (2, 40):

@@ -58,6 +58,7 @@ def test_what_may_be_granted_later_is_tried_again(job: Job, doer: Doer, sbatch: 
     assert runs(job, "ask") == ["failed", "ready"]
 
 
+@pytest.mark.long
 def test_a_controller_that_is_away_is_waited_for(
     job: Job, doer: Doer, sbatch: Sbatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

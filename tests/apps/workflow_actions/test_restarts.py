@@ -90,6 +90,7 @@ def first_run(tmp_path, rerun: str | None, notation: str = "torc"):
     return job, hand
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("notation", "rerun"),
     [

@@ -350,6 +350,7 @@ def rounds_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing.rounds, "refresh", services.refresh)
 
 
+@pytest.mark.long
 def test_admins_refresh_it_by_button_address_and_command(
     tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,12 +110,14 @@ def through_text(thing: object) -> Any:
     return json.loads(json.dumps(freeze.to_json(thing), allow_nan=False))
 
 
+@pytest.mark.long
 @given(actions)
 @settings(max_examples=150, deadline=None)
 def test_an_action_comes_back_as_it_was(action):
     assert freeze.action_from_json(through_text(action)) == action
 
 
+@pytest.mark.long
 @given(tasks)
 @settings(max_examples=150, deadline=None)
 def test_a_task_comes_back_as_it_was(task):

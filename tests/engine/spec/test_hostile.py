@@ -232,6 +232,7 @@ def judge(document: str | bytes) -> Loaded:
     return loaded
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("name", BIG)
 def test_a_megabyte_of_spite_is_judged_within_a_second(name):
     judge(BIG[name][: MEGABYTE + 10])
@@ -249,6 +250,7 @@ def generated(seed: int, count: int) -> Iterator[str]:
             yield make(chance)
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("seed", range(10))
 def test_four_hundred_invented_and_mutated_documents(seed):
     refused = 0
@@ -290,6 +292,7 @@ def written(tree: object) -> str:
     )  # type: ignore[call-overload]
 
 
+@pytest.mark.long
 @given(st.dictionaries(st.sampled_from(TOP_FIELDS), trees, min_size=1, max_size=4))
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 def test_five_hundred_trees_of_known_keys(tree):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from engine import spec
 from engine.durations import Duration
 from engine.spec.model import Place
@@ -216,6 +218,7 @@ def test_five_hundred_problems_are_enough():
     assert "500 errors and perhaps more" in loaded.problems[-1].message
 
 
+@pytest.mark.long
 def test_no_number_of_warnings_refuses_a_workspace():
     text = "actions:\n" + "".join(
         f"  a{i}: {{type: script, script: x, interpreter: x}}\n" for i in range(700)

@@ -68,6 +68,7 @@ print(json.dumps(["memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss -
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("choice", ["one", pytest.param("every", marks=pytest.mark.slow)])
 def test_a_bomb_ends_within_two_seconds_and_300_mb_also_while_it_is_only_checked(choice: str):
     """`choice`: of three more ways to evaluate an expression, one for each bomb, or every one."""
@@ -334,6 +335,7 @@ def is_json(value: Any) -> bool:
     return True
 
 
+@pytest.mark.long
 @settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(templates)
 def test_any_text_renders_or_is_refused_with_one_sentence(text: str):

@@ -19,6 +19,7 @@ from runners.pod.config import PodConfig
 from tests.runners.pod.fake_api import TOKEN, FakeCluster
 from workers.config import load
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[3]
 NAME = "stroem-t-1-step"
 

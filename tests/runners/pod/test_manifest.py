@@ -45,6 +45,7 @@ WORKS = [
 ]
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("manifest", [None, *SEED_MANIFESTS, *EVERYDAY])
 @pytest.mark.parametrize("work", WORKS, ids=range(len(WORKS)))
 def test_pods_and_secrets_are_valid_by_the_official_schema(work: Any, manifest: Any):

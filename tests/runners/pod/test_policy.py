@@ -366,6 +366,7 @@ def _pass_through(size: int, seed: int, policy: PodPolicy | None = None) -> tupl
     return passed, leaks
 
 
+@pytest.mark.long
 def test_no_hostile_manifest_passes_that_a_second_check_forbids():
     passed, leaks = _pass_through(5000, seed=20)
     assert leaks == []
@@ -380,6 +381,7 @@ def test_none_of_many_more_hostile_manifests_passes_either(seed: int):
     assert passed > 1500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "lax",
     [

@@ -97,6 +97,7 @@ def test_credentials_that_were_renewed_are_read_again(fake: FakeCluster, tmp_pat
     assert cluster.get_pod("p") is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_deaf", [True, False], ids=["never answers", "refuses connections"])
 def test_the_verdict_on_a_server_that_stays_away_comes_after_one_outage(
     fake: FakeCluster, tmp_path: Path, is_deaf: bool

@@ -171,11 +171,13 @@ def judge(file: str, document: str | bytes) -> Loaded:
     return loaded
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("name", FILES)
 def test_spite_is_judged_within_a_second(name):
     judge(*FILES[name])
 
 
+@pytest.mark.long
 def test_as_much_as_there_may_be_is_taken():
     """That it takes a second at most is seen above."""
 
@@ -292,6 +294,7 @@ KEYS = (
 )
 
 
+@pytest.mark.long
 @given(st.data())
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_known_keys_with_values_that_rarely_fit(data):

@@ -43,6 +43,7 @@ def ours(text: str) -> object:
     return document.root.plain()
 
 
+@pytest.mark.long
 @given(TREES)
 @QUICK
 def test_what_json_writes_is_read_back(tree):
@@ -50,6 +51,7 @@ def test_what_json_writes_is_read_back(tree):
         assert ours(text) == tree
 
 
+@pytest.mark.long
 @given(TREES, st.booleans(), st.booleans())
 @QUICK
 def test_what_the_witness_writes_in_json5_is_read_back(tree, quotes, trailing):
@@ -165,6 +167,7 @@ NODES = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(st.lists(NODES, max_size=3))
 @QUICK
 def test_nodes_of_any_kind_are_read_back(nodes):
