@@ -1,8 +1,9 @@
-"""Reads from YAML what other workspaces may use of this one."""
+"""What workspaces use of each other: what one lets others use, read from YAML, and how they name
+it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from engine import templating
@@ -24,6 +25,12 @@ def read_exported_action(entry: Entry, place: Place) -> ExportedAction:
     entry.refuse_unknown(("to", "secrets"))
     entry.require("to", place)
     return ExportedAction(entry.texts("to"), entry.flag("secrets"), place)
+
+
+def is_elsewhere(action: str, known: Container[str], own: str) -> bool:
+    """Whether it is the name of another workspace's action: WORKSPACE.ACTION."""
+    owner, dot, rest = action.partition(".")
+    return bool(dot and rest) and owner != own and action not in known
 
 
 def names_read(action: Action) -> frozenset[str]:
