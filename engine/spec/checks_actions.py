@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import PurePosixPath
 
+from engine import templating
 from engine.plain import shorten
 from engine.scripts import languages_of, read_first_line
 from engine.spec.actions import RUNNERS
@@ -78,7 +79,7 @@ def check_sources(draft: Draft) -> Iterator[Problem]:
         wrong = _escape(action.source)
         if wrong:
             yield error(place, "source", f"{subject} source '{shown}' {wrong}")
-        elif draft.paths is not None and "{{" not in action.source and "{%" not in action.source:
+        elif draft.paths is not None and not templating.has_tags(action.source):
             path = str(PurePosixPath(action.source))
             if path not in draft.paths:
                 known = draft.paths if isinstance(draft.paths, Iterable) else ()
@@ -119,7 +120,7 @@ def _is_local(action: Action) -> bool:
 
 
 def _way_out(action: Action, workdir: str) -> str | None:
-    if "{{" in workdir or "{%" in workdir:
+    if templating.has_tags(workdir):
         return "is not rendered as a template: write the path, or use `cd` in the script"
     path = posixpath.normpath(workdir)
     if _is_local(action) and (path.startswith(("/", "../")) or path == ".."):

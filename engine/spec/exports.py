@@ -3,13 +3,14 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container
 from typing import Any
 
 from engine import templating
 from engine.spec.entry import Entry
 from engine.spec.fields import PRIMITIVES
 from engine.spec.model import Action, ExportedAction, JobEnds, Place
+from engine.spec.sites import texts_in
 
 ELSEWHERE = "elsewhere"  # code of what an installation checks in its own words
 SECRETS = frozenset({"secret", "secrets"})
@@ -35,7 +36,7 @@ def is_elsewhere(action: str, known: Container[str], own: str) -> bool:
 
 def names_read(action: Action) -> frozenset[str]:
     """The names that its own templates read, wherever its steps stand."""
-    found = [templating.references(text).names for text in _texts(_templates(action))]
+    found = [templating.references(text).names for text in texts_in(_templates(action))]
     return frozenset[str]().union(*found)
 
 
@@ -56,14 +57,3 @@ def _templates(action: Action) -> list[Any]:
         [(declared.description, declared.options) for declared in asked],
         [declared.default for declared in action.input.values()],
     ]  # fmt: skip
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
