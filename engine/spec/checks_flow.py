@@ -3,10 +3,10 @@ the actions that these call: here, in libraries, or in other workspaces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from engine import dag
+from engine import dag, templating
 from engine.plain import shorten
 from engine.spec.checks_actions import limits_of
 from engine.spec.draft import Draft, step_subject, task_subject
@@ -101,35 +101,35 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
 
 def check_collisions(draft: Draft) -> Iterator[Problem]:
     """'-' becomes '_' in templates and tool names, so two names may collide."""
-    for first, second, same in _collisions(draft.sections["tasks"]):
-        message = (
-            f"Tasks '{first}' and '{second}' have the same normalized name '{same}' — "
-            "agent tool names would collide. Rename one to avoid ambiguity."
-        )
-        yield error(draft.at("tasks", second), "name-collision", message)
-    for first, second, same in _collisions(draft.sections["mcp_servers"]):
-        message = (
-            f"MCP servers '{first}' and '{second}' have the same normalized name '{same}' — "
-            "tool name prefixes would collide. Rename one to avoid ambiguity."
-        )
-        yield error(draft.at("mcp_servers", second), "name-collision", message)
-    for task_name, task in draft.workspace.tasks.items():
-        for first, second, same in _collisions(task.flow):
+    for section, things, lost in (
+        ("tasks", "Tasks", "agent tool names"),
+        ("mcp_servers", "MCP servers", "tool name prefixes"),
+    ):
+        for first, second, same in collisions(draft.sections[section], templating.context_name):
             message = (
-                f"{task_subject(task_name)} steps '{first}' and '{second}' have the same normalized"
-                f" name '{same}' — templates could not tell their outputs apart. Rename one."
+                f"{things} '{shorten(first)}' and '{second}' have the same normalized name"
+                f" '{shorten(same)}' — {lost} would collide. Rename one to avoid ambiguity."
+            )
+            yield error(draft.at(section, second), "name-collision", message)
+    for task_name, task in draft.workspace.tasks.items():
+        for first, second, same in collisions(task.flow, templating.context_name):
+            message = (
+                f"{task_subject(task_name)} steps '{shorten(first)}' and '{second}' have the same"
+                f" normalized name '{shorten(same)}' — templates could not tell their outputs"
+                " apart. Rename one."
             )
             yield error(draft.in_step(task_name, second), "name-collision", message)
 
 
-def _collisions(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def collisions(
+    names: Iterable[str], become: Callable[[str], str]
+) -> Iterator[tuple[str, str, str]]:
+    """(first, second, what both become) of names that cannot be told apart."""
     seen: dict[str, str] = {}
     for name in names:
-        same = name.replace("-", "_")
-        if same in seen:
-            yield shorten(seen[same]), name, shorten(same)
-        else:
-            seen[same] = name
+        same = become(name)
+        if seen.setdefault(same, name) != name:
+            yield seen[same], name, same
 
 
 def _steps(draft: Draft) -> Iterator[tuple[str, str, Step, Action | None]]:
