@@ -16,7 +16,7 @@ from django.db import DatabaseError
 
 from console.managed import NO_DATABASE
 from engine.errors import StroemError
-from engine.spec.checks_unbuilt import UNBUILT
+from engine.spec.checks_flow import UNBUILT
 from engine.spec.tags import AGENTS
 from workers.config import WorkerConfig, load
 

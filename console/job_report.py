@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from console.port import JobLine, JobView, RequestLine, StepLine
 from console.screen import clean
+from console.tables import json_line
 
 MOST_STEPS = 1000
 MOST_LINES = 8
@@ -25,7 +25,7 @@ def list_line(job: JobLine) -> str:
 
 
 def list_json(job: JobLine) -> str:
-    return _json({name: value for name, value in asdict(job).items() if name != "asked_at"})
+    return json_line({name: value for name, value in asdict(job).items() if name != "asked_at"})
 
 
 def as_lines(job: JobView) -> Iterator[str]:
@@ -48,7 +48,7 @@ def as_lines(job: JobView) -> Iterator[str]:
 
 def as_json(job: JobView) -> str:
     """The report as one JSON object."""
-    return _json(asdict(job))
+    return json_line(asdict(job))
 
 
 def _next_try(step: StepLine) -> str:
@@ -114,14 +114,6 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds // size:.0f} {name} {seconds % size // next_size:.0f} {next_name}"
     return f"{seconds:.1f} s"
-
-
-def _json(report: dict[str, Any]) -> str:
-    return json.dumps(report, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _took(start: datetime | None, end: datetime | None) -> str:

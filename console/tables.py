@@ -142,6 +142,11 @@ def json_line(shown: Mapping[str, Any]) -> str:
     return json.dumps(shown, ensure_ascii=False, default=_plain)
 
 
+def status(name: str, status: str, *, as_json: bool) -> str:
+    """What was done with a thing of this name."""
+    return json_line({"name": name, "status": status}) if as_json else f"{name}: {status}"
+
+
 def _inputs(inputs: Mapping[str, tuple[str, bool]]) -> str:
     return ", ".join(f"{name}{'*' if required else ''}" for name, (_, required) in inputs.items())
 

@@ -1,7 +1,9 @@
-"""`--input NAME=VALUE`, text as it is typed, and `--input-file NAME=PATH`, a file's contents."""
+"""What is given to a command beside its words: `--input NAME=VALUE`, text as it is typed,
+`--input-file NAME=PATH`, a file's contents, and secret values from a file or standard input."""
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -66,3 +68,22 @@ def _contents(name: str, typed: str) -> str:
         raise InputError({name: f"{where}: {plain(path)} cannot be read: {reason}."}) from None
     except UnicodeDecodeError:
         raise InputError({name: f"{where}: {plain(path)} is not UTF-8 text."}) from None
+
+
+def read_secretly(file: str | None, what: str) -> bytes:
+    """The value or values (`what`) in the file, else on standard input. No message repeats any of
+    it."""
+    where = file or "standard input"
+    try:
+        if file is None:
+            content = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        else:
+            with Path(file).expanduser().open("rb") as handle:
+                content = handle.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it cannot be read"
+        raise InputError({"from_file": f"--from-file: {where[:200]!r}: {reason}"}) from None
+    if len(content) > LARGEST_FILE:
+        words = "the value is" if what == "value" else f"the {what} are"
+        raise InputError({what: f"{where}: {words} larger than 1 MB"})
+    return content

@@ -109,8 +109,21 @@ class PasswordForm(AdminPasswordChangeForm):  # type: ignore[misc]  # untyped
         return cleaned
 
 
+class InGroups(SuperusersOnly):
+    """Whoever signs in, people and programs: on or off, and in groups that give them rights."""
+
+    @admin.display(description="state", ordering="is_active")
+    def state(self, row: User) -> SafeString:
+        return badge("completed", "active") if row.is_active else badge("cancelled", "off")
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "groups":
+            options |= {"widget": UnfoldAdminCheckboxSelectMultipleWidget(), "help_text": OF_GROUPS}
+        return super().formfield_for_manytomany(db_field, request, **options)  # type: ignore[misc]
+
+
 @admin.register(User)
-class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
+class UserAdmin(InGroups, generic.UserAdmin[User]):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = PasswordForm
@@ -142,10 +155,6 @@ class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
             what = f"The address of your account is now {obj.email}; it was {before}."
             alerts.tell(obj, "Your e-mail address was changed", what, to=before)
 
-    @admin.display(description="state", ordering="is_active")
-    def state(self, row: User) -> SafeString:
-        return badge("completed", "active") if row.is_active else badge("cancelled", "off")
-
     @admin.display(description="rights", ordering="is_superuser")
     def rights(self, row: User) -> SafeString:
         words = badge("ready", "superuser") if row.is_superuser else "by grants"
@@ -155,11 +164,6 @@ class UserAdmin(SuperusersOnly, generic.UserAdmin[User]):
     @admin.display(description="last sign-in", ordering="last_login")
     def seen(self, row: User) -> SafeString | str:
         return moment(row.last_login)
-
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        if db_field.name == "groups":
-            options |= {"widget": UnfoldAdminCheckboxSelectMultipleWidget(), "help_text": OF_GROUPS}
-        return super().formfield_for_manytomany(db_field, request, **options)
 
 
 admin.site.unregister(Group)
@@ -233,7 +237,7 @@ class ServiceForm(generic.ModelForm[ServiceAccount]):
 
 
 @admin.register(ServiceAccount)
-class ServiceAccountAdmin(SuperusersOnly, generic.ModelAdmin[ServiceAccount]):
+class ServiceAccountAdmin(InGroups, generic.ModelAdmin[ServiceAccount]):
     """Users for programs. They have grants like people, keys, and no way to sign in."""
 
     form = ServiceForm
@@ -261,18 +265,9 @@ class ServiceAccountAdmin(SuperusersOnly, generic.ModelAdmin[ServiceAccount]):
             obj.set_unusable_password()
         super().save_model(request, obj, form, change)
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        if db_field.name == "groups":
-            options |= {"widget": UnfoldAdminCheckboxSelectMultipleWidget(), "help_text": OF_GROUPS}
-        return super().formfield_for_manytomany(db_field, request, **options)
-
     @admin.display(description="service account", ordering="email")
     def called(self, row: ServiceAccount) -> str:
         return row.email
-
-    @admin.display(description="state", ordering="is_active")
-    def state(self, row: ServiceAccount) -> SafeString:
-        return badge("completed", "active") if row.is_active else badge("cancelled", "off")
 
     @admin.display(description="keys")
     def keys(self, row: Any) -> int:

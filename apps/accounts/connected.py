@@ -6,7 +6,6 @@ Only server and scheduler have the library: the functions import it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from django.db.models.functions import Now
 
 from apps.accounts import alerts
 from apps.accounts.errors import TokenRefused
+from apps.accounts.hashing import digest_of
 from apps.accounts.models import ConnectedAgent, SpentToken, User
 from apps.audit.services import note
 
@@ -83,7 +83,7 @@ def before_refresh(token: str) -> str | None:
             return grant
         _end(grant)
         return None
-    spent = SpentToken.objects.select_related("agent").filter(digest=_digest(token)).first()
+    spent = SpentToken.objects.select_related("agent").filter(digest=digest_of(token)).first()
     if spent is not None:
         revoke(spent.agent, because="a refresh token was used twice")
     return None
@@ -92,7 +92,7 @@ def before_refresh(token: str) -> str | None:
 def after_refresh(token: str, grant: str) -> None:
     """Remember that it was used."""
     agent = ConnectedAgent.objects.get(grant=grant)
-    SpentToken.objects.create(agent=agent, digest=_digest(token))
+    SpentToken.objects.create(agent=agent, digest=digest_of(token))
     ConnectedAgent.objects.filter(pk=agent.pk).update(expires_at=Now() + _lifetime())
 
 
@@ -126,7 +126,3 @@ def _end(grant: str) -> None:
 
 def _lifetime() -> timedelta:
     return timedelta(seconds=settings.IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN)
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -3,7 +3,6 @@ confirms the code on a page, and the program gets an API key of theirs, once."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.accounts import key_scopes, tokens
+from apps.accounts.hashing import digest_of
 from apps.accounts.models import ApiToken, DeviceLogin, User
 from apps.audit.services import note
 from engine.errors import NotFound
@@ -54,7 +54,7 @@ def ask(name: str, address: str, scopes: Sequence[str], now: datetime) -> Asked:
         try:
             with transaction.atomic():
                 DeviceLogin.objects.create(
-                    digest=_digest(secret),
+                    digest=digest_of(secret),
                     code=code,
                     name=_plain(name),
                     address=address,
@@ -90,7 +90,7 @@ def answer(row: DeviceLogin, user: User, *, confirmed: bool) -> None:
 def exchange(secret: str, now: datetime) -> tuple[str, ApiToken] | Waiting:
     """The key, once; or why there is none yet, or never."""
     rows = DeviceLogin.objects.select_for_update(of=("self",)).select_related("user")
-    row = rows.filter(digest=_digest(secret)).first()
+    row = rows.filter(digest=digest_of(secret)).first()
     if row is None or row.expires_at <= now:
         return Waiting.EXPIRED
     if row.denied_at is not None:
@@ -115,10 +115,6 @@ def forget_expired() -> int:
     """A minute later than they are over, so that the program is told."""
     over = DeviceLogin.objects.filter(expires_at__lt=Now() - timedelta(minutes=1))
     return over.delete()[0]
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,8 @@
-"""How passwords are hashed."""
+"""How passwords are hashed, and tokens, which are random and need no slow hash."""
 
 from __future__ import annotations
+
+import hashlib
 
 from django.contrib.auth.hashers import Argon2PasswordHasher
 
@@ -12,3 +14,7 @@ class PasswordHasher(Argon2PasswordHasher):
     time_cost = 3
     memory_cost = 64 * 1024  # KiB
     parallelism = 4
+
+
+def digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

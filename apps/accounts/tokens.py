@@ -3,7 +3,6 @@ programs."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import uuid
@@ -19,6 +18,7 @@ from django.db.models.functions import Now
 
 from apps.accounts import alerts, key_scopes, sign_ins
 from apps.accounts.errors import TokenRefused
+from apps.accounts.hashing import digest_of
 from apps.accounts.models import ApiToken, RefreshToken, User
 from apps.audit.services import CHANGED, added, note
 
@@ -117,7 +117,7 @@ def begin_chain(user: User, now: datetime) -> Pair:
 
 def rotate(token: str, now: datetime) -> Pair:
     """New tokens for an unused refresh token; reuse ends the whole chain."""
-    digest = _digest(token)
+    digest = digest_of(token)
     moved = RefreshToken.objects.filter(digest=digest, used_at=None).update(used_at=Now())
     row = RefreshToken.objects.select_related("user").filter(digest=digest).first()
     if row is None:
@@ -136,7 +136,7 @@ def rotate(token: str, now: datetime) -> Pair:
 def end_chain(token: str) -> None:
     """Sign out: the chain of this refresh token ends, and its access tokens with it. Unknown tokens
     are no error."""
-    row = RefreshToken.objects.filter(digest=_digest(token)).first()
+    row = RefreshToken.objects.filter(digest=digest_of(token)).first()
     if row is not None:
         _end_chain(row.chain)
 
@@ -182,7 +182,7 @@ def make_key(
                     user=user,
                     name=name,
                     prefix=key[:PREFIX_LENGTH],
-                    digest=_digest(key),
+                    digest=digest_of(key),
                     credential=user.credential,
                     expires_at=expires_at,
                     scopes=scopes,
@@ -204,7 +204,7 @@ def rotate_key(row: ApiToken, overlap: timedelta, now: datetime) -> str:
         held = ApiToken.objects.select_for_update(no_key=True).get(pk=row.pk)
         held.previous_digest = held.digest if overlap else None
         held.previous_until = now + overlap if overlap else None
-        held.digest = _digest(fresh)
+        held.digest = digest_of(fresh)
         held.credential = held.user.credential
         held.save(update_fields=["digest", "credential", "previous_digest", "previous_until"])
         told = (
@@ -237,7 +237,7 @@ def revoke_key(row: ApiToken) -> None:
 
 def user_of_key(key: str, now: datetime) -> User:
     """The active user whose API key this is, as far as the key goes. Raises TokenRefused."""
-    digest = _digest(key)
+    digest = digest_of(key)
     known = Q(digest=digest) | Q(previous_digest=digest, previous_until__gt=now)
     row = ApiToken.objects.select_related("user").filter(known).first()
     if (
@@ -266,16 +266,12 @@ def _link(user: User, chain: uuid.UUID, now: datetime) -> str:
     token = secrets.token_urlsafe(32)
     RefreshToken.objects.create(
         user=user,
-        digest=_digest(token),
+        digest=digest_of(token),
         chain=chain,
         credential=user.standing,
         expires_at=now + timedelta(seconds=REFRESH_S),
     )
     return token
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def _signing_keys() -> list[bytes]:

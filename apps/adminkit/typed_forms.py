@@ -11,6 +11,7 @@ from typing import Any
 from django import forms
 from django.utils.datastructures import MultiValueDict
 
+from engine import templating
 from engine.errors import InputError
 from engine.masking import MASK
 from engine.spec.model import InputField
@@ -73,9 +74,7 @@ class TypedForm(forms.Form):
         if field.secret:
             return None
         value = self.before.get(name) if self.before is not None else field.default
-        is_template = (
-            self.before is None and isinstance(value, str) and ("{{" in value or "{%" in value)
-        )
+        is_template = self.before is None and templating.has_tags(value)
         return None if is_template else _written(field, value)
 
     def given(self) -> dict[str, Any]:
@@ -214,6 +213,6 @@ def _help(name: str, field: InputField) -> str:
         parts.append("In UTC.")
     if field.secret:
         parts.append("Kept secret. Leave it empty to use the earlier value or the default, if any.")
-    elif isinstance(field.default, str) and ("{{" in field.default or "{%" in field.default):
+    elif templating.has_tags(field.default):
         parts.append(f"If empty: {field.default}")
     return " ".join(part for part in parts if part)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from apps.agents.models import Call, Conversation, Turn
@@ -111,10 +111,6 @@ def digest_of(tool: str, arguments: Any) -> str:
     """What is approved, and may be made once."""
     told = json.dumps([tool, arguments], sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()
-
-
-def opening_of(system: str, prompt: str) -> Mapping[str, str]:
-    return {"system": system, "prompt": prompt}
 
 
 def storable_json(value: Any) -> Any:

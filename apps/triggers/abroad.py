@@ -10,7 +10,7 @@ from apps.triggers.models import Trigger
 from apps.workspaces.models import Workspace
 from apps.workspaces.snapshots import definition_of
 from engine.spec import follows
-from engine.spec.checks_exports import is_elsewhere
+from engine.spec.exports import is_elsewhere
 from engine.spec.model import EVERYBODY, Problem
 from engine.spec.model import Trigger as Definition
 from engine.spec.model import Workspace as Contents

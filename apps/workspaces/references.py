@@ -163,7 +163,7 @@ def render(value: Any, context: Mapping[str, Any]) -> Any:
     """`value` with the templates of the author rendered, at any depth."""
     match value:
         case str():
-            return templating.render(value, context) if "{{" in value or "{%" in value else value
+            return templating.render(value, context) if templating.has_tags(value) else value
         case dict():
             return {key: render(inner, context) for key, inner in value.items()}
         case list():

@@ -194,14 +194,13 @@ def _read(revision_id: int, version: tuple[Any, ...], now: float) -> _Known:
         written = of_files["connections"]
         connections = rendered(written, secrets) if written else {}
     servers = _rendered_servers(of_files.get("mcp_servers", {}), secrets)
-    sensitive = secret_values(
-        [
-            secrets,
-            [_sensitive_part(values, types) for values in (*connections.values(), *replaced)],
-            [one.hidden for one in told.values()],
-            [_hidden_part(values) for values in servers.values() if isinstance(values, dict)],
-        ]
-    )
+    hidden = [
+        *secrets.values(),
+        *(_sensitive_part(values, types) for values in (*connections.values(), *replaced)),
+        *(one.hidden for one in told.values()),
+        *(_hidden_part(values) for values in servers.values() if isinstance(values, dict)),
+    ]
+    sensitive = secret_values(hidden) if hidden else ()
     return _Known(version, now, secrets, connections, told, sensitive, servers)
 
 

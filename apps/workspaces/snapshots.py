@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from apps.workspaces.models import Revision
+from engine import templating
 from engine.masking import SURELY_SECRET, secret_strings
 from engine.spec import freeze
 from engine.spec.model import InputField, Problem
@@ -138,16 +139,12 @@ def _without_defaults(
             field.secret
             and field.has_default
             and field.default is not None
-            and not _is_template(field.default)
+            and not templating.has_tags(field.default)
         ):
             name = next(names)
             literals[name] = freeze.to_json(field.default)
             found[key] = replace(field, default=f'{{{{ secret["{name}"] }}}}')
     return found
-
-
-def _is_template(value: Any) -> bool:
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _servers(workspace: Definition) -> list[tuple[str, Mapping[str, Any]]]:

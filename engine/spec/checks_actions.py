@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import PurePosixPath
 
+from engine import templating
 from engine.plain import shorten
 from engine.scripts import languages_of, read_first_line
-from engine.spec import checks_agents
 from engine.spec.actions import RUNNERS
 from engine.spec.draft import Draft, step_subject
 from engine.spec.fields import ACTION_FIELDS
@@ -78,7 +79,7 @@ def check_sources(draft: Draft) -> Iterator[Problem]:
         wrong = _escape(action.source)
         if wrong:
             yield error(place, "source", f"{subject} source '{shown}' {wrong}")
-        elif draft.paths is not None and "{{" not in action.source and "{%" not in action.source:
+        elif draft.paths is not None and not templating.has_tags(action.source):
             path = str(PurePosixPath(action.source))
             if path not in draft.paths:
                 known = draft.paths if isinstance(draft.paths, Iterable) else ()
@@ -100,6 +101,57 @@ def _escape(source: str) -> str | None:
     if ".." in source.split("/"):
         return "must not leave the workspace: '..' is not allowed"
     return None
+
+
+def check_workdirs(draft: Draft) -> Iterator[Problem]:
+    folders = _Folders(draft.paths)
+    for name, subject, action in draft.actions():
+        is_borrowed = name.partition(".")[0] in draft.fetched
+        wrong = _way_out(action, action.workdir or "")
+        if not wrong and _is_local(action) and not is_borrowed:
+            wrong = folders.objection(posixpath.normpath(action.workdir or "."))
+        if wrong:
+            message = f"{subject} workdir '{shorten(action.workdir or '')}' {wrong}"
+            yield error(draft.in_action(name, "workdir"), "workdir", message)
+
+
+def _is_local(action: Action) -> bool:
+    return action.type == "script" and action.runner == "local"
+
+
+def _way_out(action: Action, workdir: str) -> str | None:
+    if templating.has_tags(workdir):
+        return "is not rendered as a template: write the path, or use `cd` in the script"
+    path = posixpath.normpath(workdir)
+    if _is_local(action) and (path.startswith(("/", "../")) or path == ".."):
+        return "lies outside the workspace, where a step on the worker's host cannot start"
+    return None
+
+
+class _Folders:
+    """The folders of a workspace, if its files are known; found once."""
+
+    def __init__(self, paths: Container[str] | None) -> None:
+        self._paths = paths
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        found = {"."}
+        paths: Iterable[str] = self._paths if isinstance(self._paths, Iterable) else ()
+        for path in paths:
+            folder = posixpath.dirname(path)
+            while folder and folder not in found:
+                found.add(folder)
+                folder = posixpath.dirname(folder)
+        return frozenset(found)
+
+    def objection(self, path: str) -> str | None:
+        if path == "." or not isinstance(self._paths, Iterable) or path in self._known:
+            return None
+        parts = path.split("/")  # a link may lead to a folder
+        if any("/".join(parts[:end]) in self._paths for end in range(1, len(parts) + 1)):
+            return None
+        return f"is no folder of the workspace{did_you_mean(path, self._known)}"
 
 
 def check_languages(draft: Draft) -> Iterator[Problem]:
@@ -214,18 +266,6 @@ def check_runners(draft: Draft) -> Iterator[Problem]:
                     f"({key} is only valid with runner docker or pod)"
                 )
                 yield error(draft.in_action(name, key), "forbidden-field", message)
-
-
-def check_users(draft: Draft) -> Iterator[Problem]:
-    """A cluster knows users by number only."""
-    for name, subject, action in draft.actions():
-        is_pod = action.type == "pod" or (action.type == "script" and action.runner == "pod")
-        if is_pod and action.user and not action.user.replace(":", "", 1).isdecimal():
-            message = (
-                f"{subject} 'user' must be numbers for a pod, such as \"1000:1000\", not"
-                f" '{shorten(action.user)}'"
-            )
-            yield error(draft.in_action(name, "user"), "user", message)
 
 
 def check_tags(draft: Draft) -> Iterator[Problem]:
@@ -354,24 +394,17 @@ def _too_late(subject: str, action: Action, at: Callable[[str], Place]) -> Itera
             yield warning(at(key), "approvers", message)
 
 
-def check_agents(draft: Draft) -> Iterator[Problem]:
-    if any(action.type == "agent" for _, _, action in draft.actions()):
-        for check in checks_agents.CHECKS:
-            yield from check(draft)
-
-
 CHECKS = (
-    check_agents,
     check_required_fields,
     check_script_or_source,
     check_sources,
+    check_workdirs,
     check_languages,
     check_first_lines,
     check_interpreters,
     check_dependencies,
     check_args,
     check_runners,
-    check_users,
     check_tags,
     check_variables,
     check_action_limits,

@@ -9,6 +9,7 @@ from typing import Any
 from engine.agents.limits import MOST_TURNS
 from engine.agents.tools import LONGEST_TOOL_NAME, OUTPUT_NAME, TASK_TOOL, name_of, name_of_remote
 from engine.plain import shorten
+from engine.spec.checks_templates import is_template, not_rendered
 from engine.spec.draft import Draft
 from engine.spec.model import Action, Problem
 from engine.spec.problems import did_you_mean, error, warning
@@ -166,6 +167,15 @@ def check_agent_turns(draft: Draft) -> Iterator[Problem]:
             yield warning(draft.in_action(name, "interactive"), "tools", message)
 
 
+def check_names(draft: Draft) -> Iterator[Problem]:
+    for name, subject, action in _agents(draft):
+        for key in ("provider", "model"):
+            text = getattr(action, key)
+            if text is not None and is_template(text):
+                place = draft.in_action(name, key)
+                yield not_rendered(f"{subject} {key}", text, place, "write the name")
+
+
 CHECKS = (
     check_agent_limits,
     check_agent_tools,
@@ -174,4 +184,5 @@ CHECKS = (
     check_agent_output,
     check_people,
     check_agent_turns,
+    check_names,
 )

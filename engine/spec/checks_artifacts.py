@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine import dag
+from engine import dag, templating
 from engine.plain import shorten
+from engine.spec.checks_templates import is_template, not_rendered
 from engine.spec.draft import Draft, step_subject
 from engine.spec.model import Action, Artifacts, Problem
 from engine.spec.problems import did_you_mean, error
@@ -86,4 +87,15 @@ def _check_source(
         yield error(place, _CODE, message)
 
 
-CHECKS = (check_artifacts,)
+def check_paths(draft: Draft) -> Iterator[Problem]:
+    for task_name, task in draft.workspace.tasks.items():
+        steps = [templating.context_name(step) for step in task.flow]
+        for name, step in task.flow.items():
+            for at, text in enumerate(step.artifacts.paths if step.artifacts else ()):
+                if is_template(text, steps):
+                    subject = f"{step_subject(task_name, name)} artifacts path"
+                    place = draft.in_step(task_name, name, "artifacts", "paths", at)
+                    yield not_rendered(subject, text, place, "use a glob, such as '*'")
+
+
+CHECKS = (check_artifacts, check_paths)

@@ -235,7 +235,7 @@ def _idle_steps(draft: Draft) -> Iterator[Problem]:
 
 
 def _may_be_list(text: str) -> bool:
-    if "{{" in text or "{%" in text:
+    if templating.has_tags(text):
         return True
     try:
         return isinstance(json.loads(text), list)

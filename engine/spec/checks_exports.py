@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.plain import shorten
-from engine.spec.draft import Draft, step_subject
-from engine.spec.exports import ELSEWHERE, SECRETS, names_read, reads_secrets
+from engine.spec.draft import Draft
+from engine.spec.exports import SECRETS, names_read, reads_secrets
 from engine.spec.model import EVERYBODY, Action, ExportedAction, JobEnds, Place, Problem
 from engine.spec.problems import did_you_mean, error, warning
 
@@ -114,32 +114,4 @@ def _check_receiver(
         yield warning(place, "no-effect", message)
 
 
-def check_actions_of_others(draft: Draft) -> Iterator[Problem]:
-    """Whether another workspace exports an action is known where all workspaces are."""
-    for task_name, task in draft.workspace.tasks.items():
-        for name, step in task.flow.items():
-            if is_foreign(draft, step.action):
-                message = (
-                    f"{step_subject(task_name, name)} uses action '{shorten(step.action)}' of"
-                    " another workspace: only a server can say whether its files export it"
-                )
-                place = draft.in_step(task_name, name, "action")
-                yield warning(place, ELSEWHERE, message)
-
-
-def is_elsewhere(action: str, known: Container[str], own: str) -> bool:
-    """Whether it is the name of another workspace's action: WORKSPACE.ACTION."""
-    owner, dot, rest = action.partition(".")
-    return bool(dot and rest) and owner != own and action not in known
-
-
-def is_foreign(draft: Draft, action: str) -> bool:
-    owner = action.partition(".")[0]
-    return (
-        is_elsewhere(action, (), draft.name)
-        and not draft.has_action(action)
-        and not draft.has("libraries", owner)
-    )
-
-
-CHECKS = (check_exported_tasks, check_exported_actions, check_receivers, check_actions_of_others)
+CHECKS = (check_exported_tasks, check_exported_actions, check_receivers)

@@ -1,41 +1,41 @@
-"""Rules about names, about tasks and their steps, and about the hooks of tasks and workspace."""
+"""Rules about names, about tasks and their steps, about the hooks of tasks and workspace, and about
+the actions that these call: here, in libraries, or in other workspaces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from engine import dag
+from engine import dag, templating
 from engine.plain import shorten
 from engine.spec.checks_actions import limits_of
 from engine.spec.draft import Draft, step_subject, task_subject
-from engine.spec.fields import HOOK_LISTS
+from engine.spec.exports import ELSEWHERE, is_elsewhere
+from engine.spec.fields import HOOK_LISTS, SINGULAR
 from engine.spec.model import Action, Hook, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, warning
 
+UNBUILT = "not-built"
+_MOST_NAMES = 5
 _MOST_TASK_SECONDS = 604_800
 _ON_SERVER = ("task", "agent", "approval")
 _LONGEST = 200
 _CONTEXT = ("input", "secret", "secrets", "each", "hook", "state", "global_state")
-_SECTIONS = {
-    "actions": "Action",
-    "tasks": "Task",
-    "triggers": "Trigger",
-    "connections": "Connection",
-    "connection_types": "Connection type",
-    "mcp_servers": "MCP server",
-    "slurm_schedulers": "Slurm scheduler",
-}
+_NAMED_IN_ADDRESSES = (
+    "actions", "tasks", "triggers", "connections", "connection_types", "mcp_servers",
+    "slurm_schedulers",
+)  # fmt: skip
 
 
 def check_spelling(draft: Draft) -> Iterator[Problem]:
     """Names appear in URLs, logs and file names: no control characters, no '/', a limited
     length."""
-    for section, kind in _SECTIONS.items():
+    for section in _NAMED_IN_ADDRESSES:
         for name, named in draft.sections[section].items():
             wrong = _misspelling(name)
             if wrong:
-                yield error(named.place, "name", f"{kind} name '{shorten(name)}' {wrong}")
+                message = f"{SINGULAR[section]} name '{shorten(name)}' {wrong}"
+                yield error(named.place, "name", message)
     for task, step in _step_names(draft):
         wrong = _misspelling(step)
         if wrong:
@@ -93,7 +93,7 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
         for name, named in draft.sections[section].items():
             if name.startswith(prefix):
                 message = (
-                    f"{_SECTIONS[section]} name '{shorten(name)}' begins with '{prefix}', which is"
+                    f"{SINGULAR[section]} name '{shorten(name)}' begins with '{prefix}', which is"
                     " reserved"
                 )
                 yield error(named.place, "reserved-name", message)
@@ -101,35 +101,35 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
 
 def check_collisions(draft: Draft) -> Iterator[Problem]:
     """'-' becomes '_' in templates and tool names, so two names may collide."""
-    for first, second, same in _collisions(draft.sections["tasks"]):
-        message = (
-            f"Tasks '{first}' and '{second}' have the same normalized name '{same}' — "
-            "agent tool names would collide. Rename one to avoid ambiguity."
-        )
-        yield error(draft.at("tasks", second), "name-collision", message)
-    for first, second, same in _collisions(draft.sections["mcp_servers"]):
-        message = (
-            f"MCP servers '{first}' and '{second}' have the same normalized name '{same}' — "
-            "tool name prefixes would collide. Rename one to avoid ambiguity."
-        )
-        yield error(draft.at("mcp_servers", second), "name-collision", message)
-    for task_name, task in draft.workspace.tasks.items():
-        for first, second, same in _collisions(task.flow):
+    for section, things, lost in (
+        ("tasks", "Tasks", "agent tool names"),
+        ("mcp_servers", "MCP servers", "tool name prefixes"),
+    ):
+        for first, second, same in collisions(draft.sections[section], templating.context_name):
             message = (
-                f"{task_subject(task_name)} steps '{first}' and '{second}' have the same normalized"
-                f" name '{same}' — templates could not tell their outputs apart. Rename one."
+                f"{things} '{shorten(first)}' and '{second}' have the same normalized name"
+                f" '{shorten(same)}' — {lost} would collide. Rename one to avoid ambiguity."
+            )
+            yield error(draft.at(section, second), "name-collision", message)
+    for task_name, task in draft.workspace.tasks.items():
+        for first, second, same in collisions(task.flow, templating.context_name):
+            message = (
+                f"{task_subject(task_name)} steps '{shorten(first)}' and '{second}' have the same"
+                f" normalized name '{shorten(same)}' — templates could not tell their outputs"
+                " apart. Rename one."
             )
             yield error(draft.in_step(task_name, second), "name-collision", message)
 
 
-def _collisions(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def collisions(
+    names: Iterable[str], become: Callable[[str], str]
+) -> Iterator[tuple[str, str, str]]:
+    """(first, second, what both become) of names that cannot be told apart."""
     seen: dict[str, str] = {}
     for name in names:
-        same = name.replace("-", "_")
-        if same in seen:
-            yield shorten(seen[same]), name, shorten(same)
-        else:
-            seen[same] = name
+        same = become(name)
+        if seen.setdefault(same, name) != name:
+            yield seen[same], name, same
 
 
 def _steps(draft: Draft) -> Iterator[tuple[str, str, Step, Action | None]]:
@@ -170,6 +170,25 @@ def _missing_action(draft: Draft, subject: str, action: str, place: Place) -> It
         yield error(
             place, "missing-action", f"{subject} references non-existent action '{shown}'{hint}"
         )
+
+
+def check_actions_of_others(draft: Draft) -> Iterator[Problem]:
+    """Whether another workspace exports an action is known where all workspaces are."""
+    for task, name, step, _ in _steps(draft):
+        if _is_foreign(draft, step.action):
+            message = (
+                f"{step_subject(task, name)} uses action '{shorten(step.action)}' of another"
+                " workspace: only a server can say whether its files export it"
+            )
+            yield warning(draft.in_step(task, name, "action"), ELSEWHERE, message)
+
+
+def _is_foreign(draft: Draft, action: str) -> bool:
+    return (
+        not draft.has_action(action)
+        and not draft.has("libraries", action.partition(".")[0])
+        and is_elsewhere(action, (), draft.name)
+    )
 
 
 def check_dependencies(draft: Draft) -> Iterator[Problem]:
@@ -310,6 +329,21 @@ def check_hooks(draft: Draft) -> Iterator[Problem]:
             yield from _missing_action(draft, subject, hook.action, hook.place)
 
 
+def check_hooks_of_others(draft: Draft) -> Iterator[Problem]:
+    """One warning for the workspace, at the first place."""
+    found = [hook for _, _, hook in _hooks(draft) if _is_foreign(draft, hook.action)]
+    if found:
+        names = list(dict.fromkeys(hook.action for hook in found))
+        shown = ", ".join(shorten(name, 40) for name in names[:_MOST_NAMES])
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        message = (
+            "this version does not carry out hooks with actions of other workspaces, with which no"
+            f" job starts: {shown}{more}"
+        )
+        first = min((hook.place for hook in found), key=lambda p: (p.file, p.line, p.column))
+        yield warning(first, UNBUILT, message)
+
+
 def check_self_references(draft: Draft) -> Iterator[Problem]:
     """No step and no hook of a task may start the same task again."""
     for task, name, step, action in _steps(draft):
@@ -351,6 +385,7 @@ CHECKS = (
     check_reserved_names,
     check_collisions,
     check_step_actions,
+    check_actions_of_others,
     check_dependencies,
     check_cycles,
     check_loops,
@@ -360,6 +395,7 @@ CHECKS = (
     check_step_schedulers,
     check_tolerated_approvals,
     check_hooks,
+    check_hooks_of_others,
     check_self_references,
     check_endless_nesting,
 )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from engine import templating
 from engine.errors import InputError
 from engine.plain import shorten
 from engine.spec import inputs
@@ -138,17 +139,13 @@ def check_defaults(draft: Draft) -> Iterator[Problem]:
     """A default must fit its field; templates are checked when rendered."""
     for declared in _declared(draft):
         field = declared.field
-        if not field.has_default or _is_template(field.default):
+        if not field.has_default or templating.has_tags(field.default):
             continue
         place = declared.at(draft, "default")
         if field.multiple:
             yield from _check_many(declared, place)
         elif field.type in PRIMITIVES:
             yield from _check_one(declared, place)
-
-
-def _is_template(value: object) -> bool:
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _check_many(declared: _Declared, place: Place) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from engine import templating
 from engine.plain import shorten
+from engine.spec.checks_flow import collisions
 from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.fields import HOOK_LISTS
 from engine.spec.inputs import variable_of
@@ -265,15 +266,6 @@ def reads_input(action: Action, name: str) -> bool:
     return variable_of(name) in code or re.search(rf"\b{re.escape(name)}\b", code) is not None
 
 
-def _collisions(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    seen: dict[str, str] = {}
-    for name in names:
-        variable = variable_of(name)
-        if variable in seen and seen[variable] != name:
-            yield seen[variable], name, variable
-        seen.setdefault(variable, name)
-
-
 def _message(subject: str, first: str, second: str, variable: str) -> str:
     return (
         f"{subject} inputs '{shorten(first)}' and '{shorten(second)}' both become"
@@ -284,7 +276,7 @@ def _message(subject: str, first: str, second: str, variable: str) -> str:
 def check_input_variables(draft: Draft) -> Iterator[Problem]:
     """`a-b` and `a_b` are two inputs, and one variable."""
     for name, task in draft.workspace.tasks.items():
-        for first, second, variable in _collisions(task.input):
+        for first, second, variable in collisions(task.input, variable_of):
             place = draft.at("tasks", name, "input", second)
             text = _message(task_subject(name), first, second, variable)
             yield warning(place, "input-variable", text)
@@ -296,10 +288,10 @@ def check_input_variables(draft: Draft) -> Iterator[Problem]:
         given = [(*action.input, *step.input) for _, _, step in reads.callers.get(name, ())]
         if name in draft.inline:
             task = draft.workspace.tasks[draft.inline[name][0]]
-            told = {second for _, second, _ in _collisions(task.input)}
+            told = {second for _, second, _ in collisions(task.input, variable_of)}
             given = [(*names, *task.input) for names in given]
         for names in given or [tuple(action.input)]:
-            for first, second, variable in _collisions(names):
+            for first, second, variable in collisions(names, variable_of):
                 if second not in told:
                     told.add(second)
                     place = draft.in_action(name, "input", second)

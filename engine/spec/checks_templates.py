@@ -1,10 +1,10 @@
 """Rules about templates anywhere: they parse, what they read exists, and they do not paste input
-into code.
+into code. Texts that look like templates where none is rendered, for the rules about those places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from engine import dag, templating
 from engine.plain import shorten
@@ -12,7 +12,7 @@ from engine.spec.actions import LANGUAGES
 from engine.spec.checks_reads import Reads
 from engine.spec.draft import Draft
 from engine.spec.inputs import variable_of
-from engine.spec.model import Action, Problem, Step
+from engine.spec.model import Action, Place, Problem, Step
 from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.sites import Site, find_sites
 
@@ -30,6 +30,7 @@ _ROOTS = {
     "event_source": ("event", "trigger", *_SECRETS),
     "job": ("job", "trigger", *_SECRETS),
 }
+_ANYWHERE = frozenset({"input", "secret", "secrets", "each", "state", "global_state", "hook"})
 _CONDITIONS = ("when", "filter", "tool approval")
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
@@ -272,6 +273,16 @@ def _secrets_in(text: str) -> list[str]:
     return sorted(
         ".".join(path[1:]) or "*" for path in read.paths if path[:1] in (("secret",), ("secrets",))
     )
+
+
+def is_template(text: str, steps: Iterable[str] = ()) -> bool:
+    """Whether the text reads what templates can read."""
+    return not _ANYWHERE.union(steps).isdisjoint(templating.references(text).names)
+
+
+def not_rendered(subject: str, text: str, place: Place, advice: str) -> Problem:
+    message = f"{subject} '{shorten(text)}' is not rendered as a template: {advice}"
+    return warning(place, "not-rendered", message)
 
 
 CHECKS = (check_templates,)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from engine import dag
+from engine import dag, templating
 from engine.errors import AuthorError, InputError
 from engine.events import ABOUT
 from engine.plain import shorten
@@ -233,7 +233,7 @@ def _misfit(task: Task, key: str, value: Any) -> str | None:
 def _has_template(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_has_template, value))
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
+    return templating.has_tags(value)
 
 
 def check_watched_workspaces(draft: Draft) -> Iterator[Problem]:

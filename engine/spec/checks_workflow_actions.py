@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from engine import dag
+from engine import dag, templating
 from engine.errors import AuthorError
 from engine.plain import shorten
+from engine.spec.checks_templates import is_template, not_rendered
 from engine.spec.draft import Draft, task_subject
 from engine.spec.model import Place, Problem, WorkflowAction
 from engine.spec.problems import did_you_mean, error, warning
@@ -24,6 +25,7 @@ from engine.spec.slurm import (
 
 _NOTHING_AFTER = ("on_workflow_complete", "on_worker_complete")
 _SHOWN = 5
+_ADVICE = "the shell gets it as it is written; commands see variables, not inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,16 @@ def check_places(draft: Draft) -> Iterator[Problem]:
             yield warning(seen.at("where"), "no-effect", f"{seen.subject}: {wrong}")
 
 
+def check_commands(draft: Draft) -> Iterator[Problem]:
+    for name, task in draft.workspace.tasks.items():
+        steps = [templating.context_name(step) for step in task.flow]
+        for action in task.workflow_actions:
+            for command in (one for item in action.do for one in item.get("commands", ())):
+                if is_template(command, steps):
+                    subject = f"{task_subject(name)} workflow action command"
+                    yield not_rendered(subject, command, action.place, _ADVICE)
+
+
 CHECKS = (
     check_selections,
     check_selected_names,
@@ -261,4 +273,5 @@ CHECKS = (
     check_barriers,
     check_failures,
     check_places,
+    check_commands,
 )

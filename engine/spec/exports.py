@@ -1,14 +1,16 @@
-"""Reads from YAML what other workspaces may use of this one."""
+"""What workspaces use of each other: what one lets others use, read from YAML, and how they name
+it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container
 from typing import Any
 
 from engine import templating
 from engine.spec.entry import Entry
 from engine.spec.fields import PRIMITIVES
 from engine.spec.model import Action, ExportedAction, JobEnds, Place
+from engine.spec.sites import texts_in
 
 ELSEWHERE = "elsewhere"  # code of what an installation checks in its own words
 SECRETS = frozenset({"secret", "secrets"})
@@ -26,9 +28,15 @@ def read_exported_action(entry: Entry, place: Place) -> ExportedAction:
     return ExportedAction(entry.texts("to"), entry.flag("secrets"), place)
 
 
+def is_elsewhere(action: str, known: Container[str], own: str) -> bool:
+    """Whether it is the name of another workspace's action: WORKSPACE.ACTION."""
+    owner, dot, rest = action.partition(".")
+    return bool(dot and rest) and owner != own and action not in known
+
+
 def names_read(action: Action) -> frozenset[str]:
     """The names that its own templates read, wherever its steps stand."""
-    found = [templating.references(text).names for text in _texts(_templates(action))]
+    found = [templating.references(text).names for text in texts_in(_templates(action))]
     return frozenset[str]().union(*found)
 
 
@@ -49,14 +57,3 @@ def _templates(action: Action) -> list[Any]:
         [(declared.description, declared.options) for declared in asked],
         [declared.default for declared in action.input.values()],
     ]  # fmt: skip
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)

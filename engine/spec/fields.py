@@ -192,6 +192,22 @@ MAPS = (
 LIBRARY_FIELDS = ("url", "ref", "path")
 # kinds of what `exports` holds by name: the key in the file -> its section in a draft
 EXPORTS: Mapping[str, str] = {"actions": "exported_actions", "job_ends": "job_ends"}
+# what messages call an entry of a section
+SINGULAR: Mapping[str, str] = {
+    "secrets": "Secret",
+    "connection_types": "Connection type",
+    "connections": "Connection",
+    "actions": "Action",
+    "tasks": "Task",
+    "triggers": "Trigger",
+    "mcp_servers": "MCP server",
+    "slurm_schedulers": "Slurm scheduler",
+    "settings": "Setting",
+    "access": "Access",
+    "job_ends": "Export of the ends of task",
+    "exported_actions": "Export of action",
+    "libraries": "Library",
+}
 TOP_FIELDS = (*MAPS, "exports", *HOOK_LISTS)
 
 PRIMITIVES = ("string", "text", "integer", "number", "boolean", "date", "datetime")

@@ -330,27 +330,29 @@ EVERYBODY = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class JobEnds:
-    """The workspaces (EVERYBODY: every one) whose triggers may fire when jobs of a task end."""
+class Export:
+    """Something for other workspaces (EVERYBODY: for every one)."""
 
     to: tuple[str, ...] = ()
-    output: bool = False  # they also see the output, and why a job failed
-    place: Place = Place()
 
     def reaches(self, workspace: str) -> bool:
         return workspace in self.to or EVERYBODY in self.to
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedAction:
-    """The workspaces (EVERYBODY: every one) whose steps may use an action, with its files."""
+class JobEnds(Export):
+    """The workspaces whose triggers may fire when jobs of a task end."""
 
-    to: tuple[str, ...] = ()
-    secrets: bool = False  # its templates also read the secrets and connections of the owner
+    output: bool = False  # they also see the output, and why a job failed
     place: Place = Place()
 
-    def reaches(self, workspace: str) -> bool:
-        return workspace in self.to or EVERYBODY in self.to
+
+@dataclass(frozen=True, slots=True)
+class ExportedAction(Export):
+    """The workspaces whose steps may use an action, with its files."""
+
+    secrets: bool = False  # its templates also read the secrets and connections of the owner
+    place: Place = Place()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from engine.plain import shorten
 from engine.spec import (
     checks_actions,
+    checks_agents,
     checks_artifacts,
     checks_calls,
+    checks_containers,
     checks_exports,
     checks_flow,
     checks_inputs,
     checks_reads,
     checks_templates,
     checks_triggers,
-    checks_unbuilt,
     checks_workflow_actions,
     libraries,
     reader,
@@ -45,8 +46,8 @@ from engine.spec.draft import (
 from engine.spec.entry import Entry
 from engine.spec.excerpts import with_excerpts
 from engine.spec.exports import read_exported_action, read_job_ends
-from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, TOP_FIELDS
-from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Task, Workspace
+from engine.spec.fields import EXPORTS, HOOK_LISTS, MAPS, SINGULAR, TOP_FIELDS
+from engine.spec.model import Action, Exports, Hook, Hooks, Loaded, Place, Problem, Task, Workspace
 from engine.spec.problems import did_you_mean, nearest
 from engine.spec.schedulers import read_scheduler
 from engine.spec.tags import bind
@@ -62,34 +63,6 @@ Thing = TypeVar("Thing")
 ROOT = ".workflows"
 _DEEPEST = 10
 _SUFFIXES = (".yaml", ".yml")
-_SINGULAR = {
-    "secrets": "Secret",
-    "connection_types": "Connection type",
-    "connections": "Connection",
-    "actions": "Action",
-    "tasks": "Task",
-    "triggers": "Trigger",
-    "mcp_servers": "MCP server",
-    "slurm_schedulers": "Slurm scheduler",
-    "settings": "Setting",
-    "access": "Access",
-    "job_ends": "Export of the ends of task",
-    "exported_actions": "Export of action",
-    "libraries": "Library",
-}
-_CHECKS = (
-    *checks_flow.CHECKS,
-    *checks_actions.CHECKS,
-    *checks_inputs.CHECKS,
-    *checks_triggers.CHECKS,
-    *checks_exports.CHECKS,
-    *checks_workflow_actions.CHECKS,
-    *checks_reads.CHECKS,
-    *checks_calls.CHECKS,
-    *checks_artifacts.CHECKS,
-    *checks_unbuilt.CHECKS,
-    *checks_templates.CHECKS,
-)
 
 
 def select(paths: Iterable[str]) -> list[str]:
@@ -164,7 +137,7 @@ def load(
         settled = settle(draft, merged.hooks)
         draft = replace(draft, workspace=settled, _listed=[], stored_secrets=stored_secrets)
         workspace = draft.workspace
-        for check in _CHECKS:
+        for check in _checks_of(draft):
             problems.extend(check(draft))
     except TooManyErrors:
         pass  # already reported
@@ -173,6 +146,30 @@ def load(
         None if problems.has_errors else _complete(workspace, merged),
         with_excerpts(found, files) if found else (),
     )
+
+
+def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
+    """The rules about what every workspace has, and about what else this one has."""
+    workspace = draft.workspace
+    tasks, actions = workspace.tasks.values(), workspace.actions.values()
+    yield from checks_flow.CHECKS
+    if any(action.type == "agent" for action in actions):
+        yield from checks_agents.CHECKS
+    yield from checks_actions.CHECKS
+    yield from checks_inputs.CHECKS
+    if workspace.triggers:
+        yield from checks_triggers.CHECKS
+    if workspace.exports.actions or workspace.exports.job_ends:
+        yield from checks_exports.CHECKS
+    if any(task.workflow_actions for task in tasks):
+        yield from checks_workflow_actions.CHECKS
+    yield from checks_reads.CHECKS
+    yield from checks_calls.CHECKS
+    if any(step.artifacts for task in tasks for step in task.flow.values()):
+        yield from checks_artifacts.CHECKS
+    if any(action.type in ("docker", "pod") or action.runner != "local" for action in actions):
+        yield from checks_containers.CHECKS
+    yield from checks_templates.CHECKS
 
 
 def _complete(workspace: Workspace, merged: _Merged) -> Workspace:
@@ -269,7 +266,7 @@ def _add_torc(merged: _Merged, file: str, document: Document, problems: Problems
 
 def _refuse_twice(section: str, name: str, place: Place, first: Place, problems: Problems) -> None:
     message = (
-        f"{_SINGULAR[section]} '{shorten(name)}' is defined twice: here and at {first}; keep one"
+        f"{SINGULAR[section]} '{shorten(name)}' is defined twice: here and at {first}; keep one"
     )
     problems.error(place, "defined-twice", message)
 
@@ -352,7 +349,7 @@ def _read_workspace(merged: _Merged, flows: _Flows, problems: Problems, own: str
     def entries(section: str) -> Iterator[tuple[str, Place, Entry]]:
         """Name, place of the name, entry of everything in a top-level map."""
         for name, named in merged.sections[section].items():
-            subject = f"{_SINGULAR[section]} '{shorten(name)}'"
+            subject = f"{SINGULAR[section]} '{shorten(name)}'"
             yield name, named.place, Entry(named.node, subject, problems)
 
     actions = {name: read_action(entry, place) for name, place, entry in entries("actions")}

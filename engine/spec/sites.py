@@ -55,14 +55,14 @@ def _all_sites(draft: Draft) -> Iterator[Site]:
         for name in draft.sections[section]:
             value = getattr(draft.workspace, section).get(name)
             reader = "secret" if section == "secrets" else "workspace"
-            for text in _texts(value):
+            for text in texts_in(value):
                 yield Site(
                     f"{kind} '{shorten(name)}'", "value", text, draft.at(section, name), reader
                 )
     for name, server in draft.workspace.mcp_servers.items():
         subject = f"MCP server '{shorten(name)}'"
         for key in ("env", "headers", "auth_token"):
-            for text in _texts(server.get(key)):
+            for text in texts_in(server.get(key)):
                 yield Site(subject, key, text, draft.at("mcp_servers", name, key), "workspace")
     for name in draft.workspace.triggers:
         yield from _in_trigger(draft, name)
@@ -82,18 +82,18 @@ def _in_actions(draft: Draft) -> Iterator[Site]:
         for variable, text in action.env.items():
             place = draft.in_action(name, "env", variable)
             yield Site(subject, f"env '{shorten(variable)}'", text, place, "action", *home, name)
-        for text in _texts(action.manifest):
+        for text in texts_in(action.manifest):
             yield Site(
                 subject, "manifest", text, draft.in_action(name, "manifest"), "action", *home, name
             )
         for field, declared in action.output.items() if action.type == "agent" else ():
-            for text in _texts([declared.description, *(declared.options or ())]):
+            for text in texts_in([declared.description, *(declared.options or ())]):
                 place = draft.in_action(name, "output", field)
                 yield Site(
                     subject, f"output '{shorten(field)}'", text, place, "action", *home, name
                 )
         for index, tool in enumerate(action.tools):
-            for text in _texts(tool.get("approval")):
+            for text in texts_in(tool.get("approval")):
                 place = draft.in_action(name, "tools", index, "approval")
                 yield Site(subject, "tool approval", text, place, "tool")
         yield from _in_defaults(subject, action.input, partial(draft.in_action, name, "input"))
@@ -134,7 +134,7 @@ def _in_step(draft: Draft, task: str, name: str) -> Iterator[Site]:
         if isinstance(text, str):
             yield Site(subject, key, text, draft.in_step(task, name, key), "step", task, name)
     for key, value in step.input.items():
-        for text in _texts(value):
+        for text in texts_in(value):
             place = draft.in_step(task, name, "input", key)
             yield Site(subject, f"input '{shorten(key)}'", text, place, "step", task, name)
 
@@ -144,7 +144,7 @@ def _in_hooks(draft: Draft, hooks: Any, owner: str) -> Iterator[Site]:
         found: tuple[Hook, ...] = getattr(hooks, event)
         for index, hook in enumerate(found):
             for key, value in hook.input.items():
-                for text in _texts(value):
+                for text in texts_in(value):
                     what = f"input '{shorten(key)}'"
                     yield Site(
                         f"{owner} {event}[{index}]", what, text, hook.place, "hook", event=event
@@ -167,18 +167,18 @@ def _in_trigger(draft: Draft, name: str) -> Iterator[Site]:
     if condition is not None:
         yield Site(subject, "filter", condition, at("filter"), trigger.type)
     for field, value in trigger.input.items():
-        for text in _texts(value):
+        for text in texts_in(value):
             what = f"input '{shorten(field)}'"
             yield Site(subject, what, text, at("input", field), trigger.type)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
     """The texts in a JSON value, without keys."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from texts_in(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner)
+            yield from texts_in(inner)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         splices,
     )
     from engine.templating.rendering import is_true_text as is_true
-    from engine.templating.values import DEFAULT, LimitReached, RenderLimits, context_name
+    from engine.templating.values import DEFAULT, LimitReached, RenderLimits, context_name, has_tags
 
 __all__ = [
     "DEFAULT",
@@ -41,6 +41,7 @@ __all__ = [
     "check",
     "context_name",
     "evaluate",
+    "has_tags",
     "is_of_secrets",
     "is_true",
     "items",
@@ -54,7 +55,8 @@ __all__ = [
 
 # Jinja and all that stands on it are imported by the first use: short commands render nothing.
 _HOMES = {"DEFAULT": "values", "LimitReached": "values", "RenderLimits": "values",
-    "context_name": "values", "References": "mentions", "Splice": "mentions"}  # fmt: skip
+    "context_name": "values", "has_tags": "values",
+    "References": "mentions", "Splice": "mentions"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,11 @@ _ABSENT: Any = object()
 _MAX_CANDIDATES = 200
 
 
+def has_tags(value: Any) -> bool:
+    """Whether a value is a text with something for templates to do."""
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
 def context_name(step_name: str) -> str:
     """The name of a step in templates: `say-hello` is `say_hello`."""
     return step_name.replace("-", "_")

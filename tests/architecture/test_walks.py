@@ -77,7 +77,7 @@ tasks:
         script: echo "$STROEM_INPUT_MESSAGE"
 """
 # see docs/adr/0021-what-a-walk-counts.md
-MOST_OF_A_STEP, MOST_RULES, MOST_VALUES = 77, 13, 3
+MOST_OF_A_STEP, MOST_RULES, MOST_VALUES = 50, 8, 3
 
 
 def have_looked(lanes: list[Lane], polls_at: list[float]) -> bool:

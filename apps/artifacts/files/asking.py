@@ -32,10 +32,7 @@ class _Platform:
         return ports.keeper().seen(self.job.workspace_id, self.job.task_name)
 
     def taken(self, claim: Any, steps: Sequence[str]) -> list[Taken]:
-        return [
-            Taken(one.step_name, one.name, one.blob_id, one.size_bytes)
-            for one in shelf.of_job(self.job.pk, steps)
-        ]
+        return shelf.taken(self.job.pk, steps)
 
     def open_taken(self, file: Taken) -> IO[bytes]:
         return blobs.open_blob(blobs.Stored(file.blob_id, "", file.size))

@@ -14,6 +14,7 @@ from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
 from django.db.models.lookups import Exact
 
 from apps.artifacts.models import Artifact
+from apps.artifacts.values import Taken
 from apps.jobs.models import Attempt
 from apps.jobs.ports import File
 from engine.artifacts import address
@@ -43,6 +44,13 @@ def of_job(job_id: UUID, bases: Collection[str] | None = None) -> QuerySet[Artif
     """The artifacts of a job, or of these steps of its flow, in the order of their storing."""
     found = Artifact.objects.filter(Exists(own()), ~Exists(later()), job_id=job_id)
     return (found if bases is None else found.filter(base__in=bases)).order_by("id")
+
+
+def taken(job_id: UUID, bases: Collection[str]) -> list[Taken]:
+    """What these steps of the job have left, for a step that takes it."""
+    return [
+        Taken(one.step_name, one.name, one.blob_id, one.size_bytes) for one in of_job(job_id, bases)
+    ]
 
 
 def find(job_id: UUID, name: str, step: str | None = None) -> Artifact | None:

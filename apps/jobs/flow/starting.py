@@ -215,9 +215,9 @@ def prepare(
     secrets = secrets_of(revision)
     clear = resolve_input(plan.task.input, given, secrets, allow_unknown=allow_unknown)
     fields = secret_fields(plan.task.input)
-    masks = secret_values(
-        [sensitive_of(revision.id), [clear.get(name) for name in fields], list(hidden)]
-    )
+    masks, others = sensitive_of(revision.id), [*(clear.get(name) for name in fields), *hidden]
+    if others:
+        masks = secret_values([masks, others])
     seen = blanked(redact(clear, masks), fields)
     sealed = seal_with(clear, masks) if seen != clear else None
     return Birth(plan, task_name, revision.workspace_id, revision.id, origin, seen, sealed)

@@ -6,17 +6,16 @@ import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from console import tables
 from console.base import add_actor
 from console.follower import Follower, answer, show_result
 from console.operator_command import OperatorCommand
+from console.typed_input import read_secretly
 from engine.errors import InputError
 from engine.lifecycle import JobStatus
 
-LARGEST = 1_000_000
 ACTS = ("list", "set", "remove", "check")
 
 
@@ -56,10 +55,13 @@ class Command(OperatorCommand):
         if what == "set":
             values = _values(options["from_file"])
             version = self.platform.store_connection(workspace, name, options["type"], values)
-            return self._tell(name, f"stored as version {version}", as_json=options["json"])
-        is_in_files = self.platform.remove_connection(workspace, name)
-        rest = "; the one of the files is in force again" if is_in_files else ""
-        return self._tell(name, f"removed{rest}", as_json=options["json"])
+            status = f"stored as version {version}"
+        else:
+            is_in_files = self.platform.remove_connection(workspace, name)
+            rest = "; the one of the files is in force again" if is_in_files else ""
+            status = f"removed{rest}"
+        self.stdout.write(tables.status(name, status, as_json=options["json"]))
+        return 0
 
     def _list(self, workspace: str, *, as_json: bool) -> int:
         found = self.platform.connections(workspace)
@@ -84,33 +86,16 @@ class Command(OperatorCommand):
             self.stdout.write(json.dumps(answer(self.platform, result), ensure_ascii=False))
         return 0 if result.status == JobStatus.COMPLETED else 1
 
-    def _tell(self, name: str, status: str, *, as_json: bool) -> int:
-        told = (
-            tables.json_line({"name": name, "status": status}) if as_json else f"{name}: {status}"
-        )
-        self.stdout.write(told)
-        return 0
-
 
 def _values(file: str | None) -> dict[str, Any]:
     """A JSON object, from the file or from standard input. No message repeats any of it."""
-    where = file or "standard input"
-    try:
-        content = (
-            sys.stdin.buffer.read(LARGEST + 1)
-            if file is None
-            else Path(file).expanduser().read_bytes()
-        )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it cannot be read"
-        raise InputError({"from_file": f"--from-file: {where[:200]!r}: {reason}"}) from None
-    if len(content) > LARGEST:
-        raise InputError({"values": f"{where}: the values are larger than 1 MB"})
+    content = read_secretly(file, "values")
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         wanted = 'a JSON object of values, such as {"password": "..."}'
+        where = file or "standard input"
         raise InputError({"values": f"{where}: must hold {wanted}"})
     return found

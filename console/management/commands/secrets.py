@@ -5,14 +5,12 @@ from __future__ import annotations
 import getpass
 import sys
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from console import tables
 from console.operator_command import OperatorCommand
+from console.typed_input import read_secretly
 from engine.errors import InputError, NotFound
-
-LARGEST = 1_000_000
 
 
 class Command(OperatorCommand):
@@ -39,12 +37,15 @@ class Command(OperatorCommand):
             return self._list(workspace, as_json=options["json"])
         if what == "set":
             self.platform.store_secret(workspace, name, _value(name, options["from_file"]))
-            return self._tell(name, "stored", as_json=options["json"])
-        try:
-            self.platform.remove_secret(workspace, name)
-        except NotFound as error:
-            raise NotFound(f"{error} in {workspace}") from None
-        return self._tell(name, "removed", as_json=options["json"])
+            status = "stored"
+        else:
+            try:
+                self.platform.remove_secret(workspace, name)
+            except NotFound as error:
+                raise NotFound(f"{error} in {workspace}") from None
+            status = "removed"
+        self.stdout.write(tables.status(name, status, as_json=options["json"]))
+        return 0
 
     def _list(self, workspace: str, *, as_json: bool) -> int:
         found = self.platform.secrets(workspace)
@@ -55,38 +56,15 @@ class Command(OperatorCommand):
             self.stdout.write(line)
         return 0
 
-    def _tell(self, name: str, status: str, *, as_json: bool) -> int:
-        told = (
-            tables.json_line({"name": name, "status": status}) if as_json else f"{name}: {status}"
-        )
-        self.stdout.write(told)
-        return 0
-
 
 def _value(name: str, file: str | None) -> str:
     """From the file, from whoever is at the terminal, else from standard input, without the newline
     at its end."""
-    if file is not None:
-        return _decoded(_content(file), file)
-    if sys.stdin.isatty():
+    if file is None and sys.stdin.isatty():
         return getpass.getpass(f"Value of {name}: ")
-    return _decoded(sys.stdin.buffer.read(LARGEST + 1), "standard input")
-
-
-def _content(file: str) -> bytes:
     try:
-        with Path(file).expanduser().open("rb") as handle:
-            return handle.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it cannot be read"
-        raise InputError({"from_file": f"--from-file: {file[:200]!r}: {reason}"}) from None
-
-
-def _decoded(content: bytes, where: str) -> str:
-    if len(content) > LARGEST:
-        raise InputError({"value": f"{where}: the value is larger than 1 MB"})
-    try:
-        text = content.decode("utf-8")
+        text = read_secretly(file, "value").decode("utf-8")
     except UnicodeDecodeError:
+        where = file or "standard input"
         raise InputError({"value": f"{where}: the value is not UTF-8 text"}) from None
     return text.removesuffix("\n").removesuffix("\r")
