@@ -91,11 +91,20 @@ def is_alive(identity: str) -> bool:
     if not number.isdigit():
         return False
     process = read_process(int(number))
-    return (
-        process is not None
-        and is_living(process)
-        and (not process.started or str(process.started) == started)
-    )
+    if process is None:
+        return _is_taken(int(number))
+    return is_living(process) and (not process.started or str(process.started) == started)
+
+
+def _is_taken(pid: int) -> bool:
+    """Whether a process has this number. One that we may not or cannot read is not dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _read(path: str) -> bytes:

@@ -357,6 +357,20 @@ def test_nobody_ends_a_keeper_that_it_cannot_judge():
         assert not strays.has_ended(nobody + elsewhere)
 
 
+def test_a_worker_without_a_free_descriptor_holds_nobody_dead():
+    code = (
+        "import os, resource, sys; sys.path.insert(0, sys.argv[1]); from runners.guard import"
+        " strays\nme = strays.identify(os.getpid())\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "print(strays.is_alive(me), strays.is_alive('4194303-1'))"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    answer = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["True", "False"]
+
+
 def test_workers_of_early_versions_do_not_find_what_they_cannot_judge():
     """To them, a keeper in another pid namespace is dead."""
     assert strays.mark("a", "1-2@3").keys().isdisjoint({"STROEM_ATTEMPT", "STROEM_GUARD"})
