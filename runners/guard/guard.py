@@ -11,6 +11,7 @@ environment mark closes that gap (see `strays`).
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import select
 import subprocess
@@ -32,15 +33,16 @@ _PROGRAM = (
 _PIPE_BYTES = 1 << 20
 _PATIENCE_S = 2.0
 _START_S = 30.0
+_turns = itertools.count()
 
 
 class GuardProcess:
     """A guard process and the messages sent to it. Thread-safe."""
 
-    def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
+    def __init__(self, keep_open: tuple[int, ...] = (), turn: int = 0) -> None:
         """`keep_open`: descriptors that the guard holds too, such as a lock that must outlast the
-        watched processes."""
-        self.keeper = strays.identify_keeper(os.getpid())  # the process that this guard watches for
+        watched processes. `turn`: see `strays.identify_keeper`."""
+        self.keeper = strays.identify_keeper(os.getpid(), turn)  # whom this guard watches for
         self._keep_open = keep_open
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}  # key -> message; all that still apply
@@ -191,7 +193,8 @@ class Guard(GuardProcess):
     def __init__(self, lease_s: float, margin_s: float) -> None:
         if not 0 < margin_s < lease_s:
             raise ValueError("the guard's margin must lie between 0 and the lease")
-        super().__init__()
+        # One that closes, in its own time, ends what bears its name: nothing of the next one's.
+        super().__init__(turn=next(_turns))
         self.silence_s = lease_s - margin_s
         grace_s = min(5.0, margin_s / 2)
         # every watched process carries the keeper's mark

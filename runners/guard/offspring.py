@@ -20,7 +20,7 @@ _PREFIX = "stroem-"
 _READ_BYTES = 256
 
 _lock = threading.Lock()  # a process that just started must not be reaped before it is registered
-started: set[int] = set()
+started: dict[int, subprocess.Popen[bytes]] = {}  # by its number, until that is free again
 born: dict[int, tuple[int, int]] = {}  # process of a step without a cgroup -> its age
 
 
@@ -132,8 +132,12 @@ class Cells:
                 place.is_refused = True
                 return
             for pid in found:
-                with suppress(OSError):
+                try:
                     place.cell.add(pid)
+                except ProcessLookupError:
+                    pass
+                except OSError:  # the cgroup tells nothing of this one
+                    place.is_refused = True
             moved |= found
 
     def _is_newest(self, pid: int) -> bool:
@@ -208,8 +212,8 @@ def _open_counter() -> int | None:
 
 
 def make_cells(keeper: str) -> Cells | None:
-    """Cgroups for the steps of the process that `keeper` names; None where the system has none for
-    us. Removes empty ones of dead workers."""
+    """Cgroups for the steps of this keeper, which no other keeper uses; None where the system has
+    none for us. Removes empty ones of dead workers."""
     parent = find_parent()
     if parent is None:
         return None
@@ -283,7 +287,7 @@ def start_known(
         if pool is not None:
             pool.enclose_all()
         process = spawn()
-        started.add(process.pid)
+        started[process.pid] = process
         return process, pool.admit(process.pid) if pool is not None else None
 
 
@@ -299,9 +303,20 @@ def settle(pool: Cells, place: Place) -> None:
         pool.settle(place)
 
 
+def reap(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """The wait status of a known process that has ended, and the most memory that it used, in KiB;
+    as `Popen.wait`, which does not tell the latter. Raises ChildProcessError."""
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a debugger may keep it: no lock yet
+    with _lock:  # what starts meanwhile may get its number
+        _, status, usage = os.wait4(process.pid, 0)
+        forget(process)
+    return status, usage.ru_maxrss
+
+
 def forget(process: subprocess.Popen[bytes]) -> None:
-    """Its number may be reused."""
-    started.discard(process.pid)
+    """It is reaped: its number may be another's, or that of a process that is known by now."""
+    if started.get(process.pid) is process:
+        del started[process.pid]
 
 
 def collect(group: int) -> list[int]:

@@ -23,6 +23,7 @@ KEEPER_MARK = "STROEM_KEEPER"
 _SCAN_INTERVAL_S = 0.05
 _EMPTY_S = 2.0
 _READ_BYTES = 1 << 16
+_TURN = "+"
 _HAS_PROC = sys.platform == "linux"
 guards: set[int] = set()  # sessions of this process's guards, which may become its orphans
 
@@ -56,10 +57,11 @@ def identify(pid: int) -> str:
     return f"{pid}-{process.started if process else 0}"
 
 
-def identify_keeper(pid: int) -> str:
+def identify_keeper(pid: int, turn: int = 0) -> str:
     """The name of a keeper in the mark of its processes. It also says where its number counts: a
-    process in a container is seen from the host, too, where the number means another process."""
-    return f"{identify(pid)}@{_find_place()}"
+    process in a container is seen from the host, too, where the number means another process.
+    `turn`: which keeper of its process it is; each ends what bears its own name."""
+    return f"{identify(pid)}{f'{_TURN}{turn}' if turn else ''}@{_find_place()}"
 
 
 def mark(attempt: str, keeper: str) -> dict[str, str]:
@@ -71,7 +73,7 @@ def has_ended(keeper: str) -> bool:
     """Whether the keeper has certainly ended. One of another pid namespace or another boot of a
     kernel cannot be judged here: its own guard and container end what it leaves."""
     identity, _, place = keeper.partition("@")
-    return place == _find_place() and not is_alive(identity)
+    return place == _find_place() and not is_alive(identity.partition(_TURN)[0])
 
 
 def _find_place() -> str:
@@ -89,11 +91,20 @@ def is_alive(identity: str) -> bool:
     if not number.isdigit():
         return False
     process = read_process(int(number))
-    return (
-        process is not None
-        and is_living(process)
-        and (not process.started or str(process.started) == started)
-    )
+    if process is None:
+        return _is_taken(int(number))
+    return is_living(process) and (not process.started or str(process.started) == started)
+
+
+def _is_taken(pid: int) -> bool:
+    """Whether a process has this number. One that we may not or cannot read is not dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _read(path: str) -> bytes:

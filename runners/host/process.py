@@ -307,14 +307,13 @@ class _Supervision:
         return was_read
 
     def _reap(self) -> None:
-        """As `Popen.wait`, which does not tell how much memory was used."""
         if self._place is not None and self._pool is not None:
             offspring.settle(self._pool, self._place)
             self._know_place(self._place)
         with suppress(ChildProcessError):
-            _, status, usage = os.wait4(self._process.pid, 0)
+            status, peak_kib = offspring.reap(self._process)
             self._process.returncode = os.waitstatus_to_exitcode(status)
-            self._peak_bytes = usage.ru_maxrss * 1024
+            self._peak_bytes = peak_kib * 1024
         self._process.wait()
 
     def _take(self, fd: int, stream: Literal["stdout", "stderr"]) -> None:
@@ -385,12 +384,15 @@ class _Supervision:
 
     def _has_leftovers(self) -> bool:
         adopted = offspring.collect(self._process.pid)
+        for pid in adopted:  # it may shed its mark before anybody looks again
+            orphan = strays.read_process(pid)
+            if orphan is not None and strays.read_marks(pid)[0] == self._attempt:
+                self._hunt.know({pid: orphan.started})
         place = self._place
         if place is None or place.is_refused:
             self._hunt.know(offspring.find_disowned(adopted, self._process.pid))
         return (
             (place is not None and place.cell is not None and place.cell.is_occupied)
             or offspring.has_members(self._process.pid)
-            or any(strays.read_marks(pid)[0] == self._attempt for pid in adopted)
             or self._hunt.has_known()
         )

@@ -234,6 +234,26 @@ def test_a_process_that_the_guard_was_not_told_of_is_found_by_its_mark(tmp_path)
         assert process.wait(10) == -signal.SIGTERM
 
 
+def test_a_guard_that_is_closed_spares_what_is_another_guards():
+    """Even one of the same process, that began before or begins before it is gone."""
+    first, second = (Guard(lease_s=60, margin_s=2) for _ in range(2))
+    first.start()
+    second.start()
+    mark = {**os.environ, **strays.mark("never-told", first.keeper)}
+    with subprocess.Popen(["sleep", "300"], env=mark, start_new_session=True) as process:
+        try:
+            second.close()
+            second.wait()
+            if first.cells is not None:
+                place = first.cells.admit(process.pid)
+                first.cells.enclose(place)
+                assert place.cell is not None and place.cell.is_occupied
+            assert process.poll() is None
+        finally:
+            first.close()
+        assert process.wait(10) in (-signal.SIGTERM, -signal.SIGKILL)
+
+
 def test_a_guard_that_is_closed_is_gone(tmp_path):
     guard = Guard(lease_s=60, margin_s=2)
     guard.start()
@@ -330,9 +350,25 @@ def test_nobody_ends_a_keeper_that_it_cannot_judge():
     place = me.partition("@")[2]
     assert not strays.has_ended(me)
     assert strays.has_ended(f"{nobody}@{place}")
+    assert not strays.has_ended(strays.identify_keeper(os.getpid(), 2))
+    assert strays.has_ended(f"{nobody}+2@{place}")
     boot, _, namespace = place.partition("/")
     for elsewhere in (f"@{boot}/1", f"@0{boot[1:]}1/{namespace}", "@", ""):
         assert not strays.has_ended(nobody + elsewhere)
+
+
+def test_a_worker_without_a_free_descriptor_holds_nobody_dead():
+    code = (
+        "import os, resource, sys; sys.path.insert(0, sys.argv[1]); from runners.guard import"
+        " strays\nme = strays.identify(os.getpid())\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "print(strays.is_alive(me), strays.is_alive('4194303-1'))"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    answer = subprocess.run(
+        [sys.executable, "-c", code, root], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["True", "False"]
 
 
 def test_workers_of_early_versions_do_not_find_what_they_cannot_judge():

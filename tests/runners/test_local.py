@@ -19,7 +19,7 @@ import pytest
 from engine.errors import PlatformError
 from engine.orders import ImageWork, Verdict
 from runners.base import Runner
-from runners.guard import strays
+from runners.guard import offspring, strays
 from runners.guard.guard import Guard
 from runners.host.environment import find_shell
 from runners.host.local import LocalConfig, LocalRunner
@@ -624,17 +624,83 @@ def test_what_a_process_starts_before_it_has_its_cgroup_follows_it(runner, guard
         pytest.skip("no cgroup v2 that this user may write to")
     seconds = 70_000 + os.getpid() % 1000 * 10
     code = f"(setsid sleep {seconds} &)\nsleep {seconds} &\necho started\nwait"
-    with subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE, env={}) as process:
-        process.stdout.readline()
-        place = guard.cells.admit(process.pid)
-        guard.cells.enclose(place)
-        cell = place.cell
+    with subprocess.Popen(
+        ["sh", "-c", code], stdout=subprocess.PIPE, env={}, start_new_session=True
+    ) as process:
         try:
+            process.stdout.readline()
+            place = guard.cells.admit(process.pid)
+            guard.cells.enclose(place)
+            assert place.cell is not None
             while len(find_sleepers(seconds)) < 2:
                 time.sleep(0.01)
-            assert {process.pid, *find_sleepers(seconds)} <= strays.list_members(cell.path)
+            assert {process.pid, *find_sleepers(seconds)} <= strays.list_members(place.cell.path)
+        finally:  # wherever they are
+            strays.send(signal.SIGKILL, find_sleepers(seconds), (process.pid,))
+
+
+def test_what_was_left_by_one_that_ended_before_the_next_started_is_ended(runner, guard, tmp_path):
+    """The worker has not heard of its end yet: the sink holds the thread that would."""
+    if guard.cells is None:
+        pytest.skip("no cgroup v2 that this user may write to")
+    seconds = 80_000 + os.getpid() % 1000 * 10
+    was_read, may_go_on, texts = threading.Event(), threading.Event(), []
+
+    def hold(line) -> None:
+        texts.append(line.text)
+        was_read.set()
+        may_go_on.wait(60)
+
+    code = f"echo $$; (env -i setsid sleep {seconds} > /dev/null 2>&1 &)"
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            run = pool.submit(runner.run, build_order(tmp_path, code), hold, Stop())
+            assert was_read.wait(60)
+            os.waitid(os.P_PID, int(texts[0]), os.WEXITED | os.WNOWAIT)
+            while not find_sleepers(seconds):
+                time.sleep(0.01)
+            assert runner.run(build_order(tmp_path, "true"), Log(), Stop()).error is None
+            assert find_sleepers(seconds), "the other has ended what is not its own"
+            may_go_on.set()
+            assert run.result(60).verdict is Verdict.SUCCEEDED
+            assert find_sleepers(seconds) == []
         finally:
-            strays.send(signal.SIGKILL, strays.list_members(cell.path))
+            may_go_on.set()
+            strays.send(signal.SIGKILL, find_sleepers(seconds))
+
+
+def test_nothing_that_hides_outlives_its_step_when_a_cgroup_was_removed(tmp_path):
+    """By whoever cleans up on this host; the worker still holds it for the next step."""
+    guard, seconds = Guard(lease_s=600, margin_s=8), 90_000 + os.getpid() % 1000 * 10
+    guard.start()
+    try:
+        if guard.cells is None:
+            pytest.skip("no cgroup v2 that this user may write to")
+        runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+        assert runner.run(build_order(tmp_path, "sleep 0.1"), Log(), Stop()).error is None
+        strays.remove_empty_cells(guard.cells.root)
+        code = f"(env -i setsid sleep {seconds} > /dev/null 2>&1 &)"
+        assert runner.run(build_order(tmp_path, code), Log(), Stop()).error is None
+        assert find_sleepers(seconds) == []
+    finally:
+        strays.send(signal.SIGKILL, find_sleepers(seconds))
+        guard.close()
+
+
+def test_a_number_is_not_known_any_more_once_its_process_is_reaped(start_step):
+    """While what it left is ended, another process may get the number."""
+    code = "echo $$; (trap '' TERM; exec sleep 300) > /dev/null 2>&1 & sleep 0.2"
+    run = start_step(code, stop_grace_s=2.0)
+    while not run.log.texts():
+        time.sleep(0.01)
+    pid = int(run.log.texts()[0])
+    assert pid in offspring.started
+    while strays.read_process(pid) is not None:
+        time.sleep(0.001)
+    time.sleep(0.1)
+    assert not run.future.done(), "what it left still runs"
+    assert pid not in offspring.started
+    assert run.outcome().verdict is Verdict.SUCCEEDED
 
 
 def test_an_orphan_of_one_of_two_steps_is_ended_with_the_last_of_them(guard, tmp_path, start_step):
