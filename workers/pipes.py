@@ -145,8 +145,14 @@ class Helper:
         asked, slot.asked = bytes(slot.asked), bytearray()
         try:
             self._reply(slot.name, self._ask(asked))
+            self._part(slot)
         finally:
             os.write(self._free, slot.name.encode())
+
+    def _part(self, slot: _Slot) -> None:
+        """Whoever asked may still read: the next one gets its answer from a pipe of its own."""
+        os.unlink(f"{slot.name}.out", dir_fd=self._fd)
+        self._make(f"{slot.name}.out")
 
     def _renew(self, slot: _Slot, poll: select.poll) -> None:
         """A pipe whose writer is gone reports that until it is opened anew."""

@@ -189,6 +189,19 @@ def test_an_output_that_is_no_object_cannot_be_added_to(bench: Bench) -> None:
     assert outcome.verdict is Verdict.FAILED and "is no JSON object" in str(outcome.error)
 
 
+def test_who_reads_slowly_gets_nothing_of_the_next_answer(bench: Bench) -> None:
+    folder = bench.helper.folder.path
+    free = os.open(folder / "free", os.O_RDWR)
+    slots = os.read(free, 4).decode()
+    assert len(slots) == 4
+    (folder / f"{slots[0]}.in").write_bytes(b"2\0state get\0cursor\0")
+    with open(folder / f"{slots[0]}.out", "rb", buffering=0) as slow:
+        assert slow.read(4) == b"0 4\n"
+        assert bench.run("stroem-step state get count") == (0, "7\n", "")  # with the same slot
+        assert slow.read() == b"a b\n"
+    os.close(free)
+
+
 def test_many_at_once_do_not_mix(bench: Bench) -> None:
     code = """
     for n in 1 2 3 4 5 6 7 8 9 10 11 12; do
