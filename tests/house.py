@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -82,10 +83,10 @@ class House:
         found = [psutil.Process(process.pid)]
         if tree:
             found += found[0].children(recursive=True)
-        for one in found:
-            one.send_signal(signal.SIGSTOP)
-        for one in found:
-            one.send_signal(signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for one in found:
+                with suppress(psutil.NoSuchProcess):  # a step's that has just ended
+                    one.send_signal(number)
         process.wait(10)
 
     def close(self) -> None:
