@@ -9,20 +9,27 @@ the next step comes soon. Nothing lingers unless the process calls `let_linger`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+import select
 import threading
 import time
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg_pool
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.utils import OperationalError
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import RowMaker, namedtuple_row
 from psycopg.types.json import Jsonb
 
@@ -31,6 +38,9 @@ Answer = TypeVar("Answer")
 RETRIES = 3
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 REPAIRED = "\ufffd"
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_UNKNOWN = b"26000"  # the server knows no prepared statement of this name
+_GOOD = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 
 
 def jsonb(value: Any) -> Jsonb:
@@ -100,20 +110,11 @@ def fetch_named(statement: str, params: Sequence[Any] | dict[str, Any]) -> list[
         return cursor.fetchall()
 
 
-def fetch_alone(statement: str, params: Sequence[Any] | dict[str, Any]) -> Any:
+def fetch_alone(statement: str, params: dict[str, Any]) -> Any:
     """The first row, with named columns, of a statement that is its own transaction unless one is
     open."""
-    if connection.in_atomic_block:
-        rows = fetch_named(statement, params)
-        return rows[0] if rows else None
-    line = take_line()
-    try:
-        with connection.wrap_database_errors:
-            cursor = line.cursor(statement, 0, is_named=True)
-            cursor.execute(statement, params, prepare=True)
-            return cursor.fetchone()
-    finally:
-        put_line(line)
+    rows = fetch_together([(statement, params)])[0]
+    return rows[0] if rows else None
 
 
 def fetch_together(
@@ -125,14 +126,10 @@ def fetch_together(
     if here.in_atomic_block:
         meanwhile()
         return [fetch_named(statement, params) for statement, params in statements]
-    line, cursors = take_line(), []
+    line = take_line()
     try:
-        with here.wrap_database_errors, line.raw.pipeline():
-            for place, (statement, params) in enumerate(statements, 1):
-                cursor = line.cursor(statement, place, is_named=place == len(statements))
-                cursors.append(cursor.execute(statement, params, prepare=True))
-            meanwhile()
-        return [cursor.fetchall() for cursor in cursors]
+        with here.wrap_database_errors:
+            return line.ask(statements, meanwhile)
     finally:
         put_line(line)
 
@@ -157,39 +154,123 @@ def retried(function: Callable[Params, Answer]) -> Callable[Params, Answer]:
 
 
 class Line:
-    """A connection and the cursors of its statements: one that runs the same statement again knows
-    how to adapt its parameters and columns."""
+    """A connection and its prepared statements. psycopg's own pipeline sends every statement by
+    itself and waits between them; this one writes once and reads once."""
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
-        self._cursors: dict[tuple[int, str], psycopg.Cursor[Any]] = {}
+        self._statements: dict[str, _Statement] = {}
+        self._reading, self._writing = select.poll(), select.poll()
+        self._reading.register(raw.fileno(), select.POLLIN)
+        self._writing.register(raw.fileno(), select.POLLIN | select.POLLOUT)
 
-    def cursor(self, statement: str, place: int, *, is_named: bool) -> psycopg.Cursor[Any]:
-        """The cursor of this statement in this place among others, or alone; always ask for names
-        or never."""
-        found = self._cursors.get((place, statement))
-        if found is None:
-            found = psycopg.Cursor(self.raw)
-            if is_named:
-                found.row_factory = _Names()
-            self._cursors[place, statement] = found
-        return found
+    def ask(
+        self, statements: Sequence[tuple[str, dict[str, Any]]], meanwhile: Callable[[], None]
+    ) -> list[list[Any]]:
+        """See `fetch_together`. Raises psycopg.Error."""
+        asked, results = self._exchange(statements, meanwhile)
+        if any(result.error_field(DiagnosticField.SQLSTATE) == _UNKNOWN for result in results):
+            # After a rollback elsewhere, psycopg makes the server forget all that is prepared.
+            # Nothing has happened: the statements are one transaction.
+            self._statements.clear()
+            asked, results = self._exchange(statements)
+        for result in results:
+            _check(result, self.raw)
+        last = len(asked) - 1
+        return [
+            statement.read(result, is_named=place == last)
+            for place, (statement, result) in enumerate(zip(asked, results, strict=True))
+        ]
+
+    def _exchange(
+        self,
+        statements: Sequence[tuple[str, dict[str, Any]]],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[list[_Statement], list[PGresult]]:
+        """Ask, and read all answers; a connection that has unread ones is closed."""
+        server, asked = self.raw.pgconn, []
+        for text, params in statements:
+            statement = self._statements.get(text)
+            if statement is None:
+                statement = self._statements[text] = _Statement(self.raw, text)
+            asked.append((statement, statement.adapt(params)))
+        try:
+            server.enter_pipeline_mode()
+            for _, (name, values, formats) in asked:
+                server.send_query_prepared(name, values, formats)
+            server.pipeline_sync()
+            meanwhile()
+            results = [self._read_result() for _ in asked]
+            self._next()  # the end of the transaction
+            server.exit_pipeline_mode()
+        except BaseException:
+            self.raw.close()
+            raise
+        return [statement for statement, _ in asked], results
+
+    def _read_result(self) -> PGresult:
+        result = self._next()
+        if result is None or self._next() is not None:
+            raise psycopg.OperationalError("the connection to the database was lost")
+        return result
+
+    def _next(self) -> PGresult | None:
+        server = self.raw.pgconn
+        while server.is_busy():
+            # the socket may not have taken all at once
+            (self._writing if server.flush() else self._reading).poll()
+            server.consume_input()
+        return server.get_result()
 
 
-class _Names:
-    """Rows of one statement with named columns, whose names are read once."""
+class _Statement:
+    """One statement on one connection, and how its parameters and rows are adapted."""
 
-    def __init__(self) -> None:
-        self._make: RowMaker[Any] | None = None
+    _numbers = itertools.count()
 
-    def __call__(self, cursor: psycopg.Cursor[Any]) -> RowMaker[Any]:
-        if self._make is None:
-            if cursor.description is None:
-                return namedtuple_row(cursor)
-            self._make = namedtuple_row(cursor)
-        return self._make
+    def __init__(self, raw: psycopg.Connection[Any], text: str) -> None:
+        self._raw = raw
+        names: dict[str, int] = {}
+        self._text = _PARAMETER.sub(
+            lambda found: f"${names.setdefault(found[1], len(names) + 1)}", text
+        ).encode()
+        self._names = tuple(names)
+        self._formats = (PyFormat.AUTO,) * len(names)
+        self._adapter = Transformer(raw)
+        self._prepared: dict[tuple[int, ...] | None, bytes] = {}
+        self._make_named: RowMaker[Any] | None = None
+
+    def adapt(self, params: dict[str, Any]) -> tuple[bytes, Sequence[Any], Any]:
+        """Its name for parameters of these types, their values and formats."""
+        adapter = self._adapter
+        values = adapter.dump_sequence([params[name] for name in self._names], self._formats)
+        name = self._prepared.get(adapter.types)
+        return name or self._prepare(adapter.types), values, adapter.formats
+
+    def _prepare(self, types: tuple[int, ...] | None) -> bytes:
+        name = f"stroem_{next(self._numbers)}".encode()
+        _check(self._raw.pgconn.prepare(name, self._text, types), self._raw)
+        self._prepared[types] = name
+        return name
+
+    def read(self, result: PGresult, *, is_named: bool) -> list[Any]:
+        self._adapter.set_pgresult(result)
+        if not is_named:
+            return self._adapter.load_rows(0, result.ntuples, tuple)
+        if self._make_named is None:
+            names = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
+            self._make_named = namedtuple("Row", names, rename=True)._make  # type: ignore[attr-defined]
+        return self._adapter.load_rows(0, result.ntuples, self._make_named)
 
 
+def _check(result: PGresult, raw: psycopg.Connection[Any]) -> None:
+    if result.status not in _GOOD:
+        error = psycopg.errors.error_from_result(result, raw.info.encoding)
+        # libpq's own words, about the connection, have no code
+        raise error if error.sqlstate else psycopg.OperationalError(str(error))
+
+
+_lines: WeakKeyDictionary[psycopg.Connection[Any], Line] = WeakKeyDictionary()
 _held: dict[int, tuple[Line, float]] = {}
 _may_linger = False
 
@@ -220,7 +301,10 @@ def take_line() -> Line:
         raw = _pool().getconn()
     if not raw.autocommit:
         raw.autocommit = True
-    return Line(raw)
+    line = _lines.get(raw)
+    if line is None:
+        line = _lines[raw] = Line(raw)
+    return line
 
 
 def put_line(line: Line) -> None:

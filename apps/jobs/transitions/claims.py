@@ -42,7 +42,8 @@ WHERE EXISTS (SELECT 1 FROM jobs_step WHERE status = 'ready' AND tag_set_id = t.
 """
 STARTED = """
 UPDATE jobs_attempt SET started_at = clock_timestamp()
-WHERE id = %s AND fence = %s AND ended_at IS NULL AND lease_until > clock_timestamp() RETURNING 1
+WHERE id = %(attempt)s AND fence = %(fence)s AND ended_at IS NULL
+    AND lease_until > clock_timestamp() RETURNING 1
 """
 
 
@@ -149,7 +150,7 @@ def renew_params(
 
 def start(attempt_id: int, fence: int) -> bool:
     """Note that the attempt's process may exist from now on; False if the worker has lost it."""
-    return fetch_alone(STARTED, (attempt_id, fence)) is not None
+    return fetch_alone(STARTED, {"attempt": attempt_id, "fence": fence}) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""Statements of the hot path: several in one transaction and one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, OperationalError, connection
+
+from apps.jobs.database.sql import (
+    end_lingering,
+    fetch_alone,
+    fetch_together,
+    let_linger,
+    put_line,
+    take_line,
+)
+from tests.standalone.processes import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ADD = "INSERT INTO few (number, word) VALUES (%(number)s, %(word)s) RETURNING number AS added"
+COUNT = "SELECT count(*) AS total, coalesce(sum(length(word)), 0) AS length FROM few"
+
+
+@pytest.fixture(autouse=True)
+def few() -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE few (number int PRIMARY KEY, word text)")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE few")
+
+
+def add(number: int, word: str | None = "a") -> tuple[str, dict[str, Any]]:
+    return ADD, {"number": number, "word": word}
+
+
+def total() -> int:
+    return int(fetch_alone(COUNT, {}).total)
+
+
+def test_statements_run_in_order_and_the_last_has_names() -> None:
+    calls: list[int] = []
+    first, second, (row,) = fetch_together(
+        [add(1), add(2, None), (COUNT, {})], lambda: calls.append(1)
+    )
+    assert (first, second) == ([(1,)], [(2,)])
+    assert (row.total, row.length) == (2, 1)
+    assert calls == [1]
+
+
+def test_an_error_takes_back_what_was_before_it_and_harms_no_later_statement() -> None:
+    assert fetch_alone(*add(1)).added == 1
+    with pytest.raises(IntegrityError, match="few_pkey"):
+        fetch_together([add(2), add(1), add(3)])
+    assert total() == 1
+    assert fetch_alone(*add(2)).added == 2
+
+
+def test_statements_that_the_server_has_forgotten_are_prepared_again_and_run_once() -> None:
+    line, calls = take_line(), []
+    try:
+        line.ask([add(1), (COUNT, {})], lambda: None)
+        line.raw.execute("DEALLOCATE ALL")
+        _, (row,) = line.ask([add(2), (COUNT, {})], lambda: calls.append(1))
+    finally:
+        put_line(line)
+    assert row.total == 2
+    assert calls == [1]
+
+
+def end_session(pid: int) -> None:
+    def has_ended() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+            cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid])
+            return cursor.fetchone() is None
+
+    eventually(has_ended, 10)
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["new statements", "prepared before"])
+def test_a_lost_connection_is_an_outage_and_is_replaced(is_known: bool) -> None:
+    let_linger()  # as in a worker, whose threads keep their connections
+    try:
+        line = take_line()
+        if is_known:
+            line.ask([add(1)], lambda: None)
+        put_line(line)
+        end_session(line.raw.info.backend_pid)
+        with pytest.raises(OperationalError):
+            fetch_together([add(2), (COUNT, {})])
+        assert line.raw.closed
+        assert total() == int(is_known)
+    finally:
+        end_lingering()
+
+
+def test_more_than_a_socket_takes_at_once_goes_through() -> None:
+    word = "word " * 4_000_000
+    (row,) = fetch_together([add(1, word), add(2, word), (COUNT, {})])[-1]
+    assert row.length == 2 * len(word)
+
+
+def test_a_connection_with_unread_answers_is_closed() -> None:
+    def fail() -> None:
+        raise RuntimeError("of the caller's own")
+
+    line = take_line()
+    with pytest.raises(RuntimeError, match="own"):
+        line.ask([add(1)], fail)
+    assert line.raw.closed
+    put_line(line)
+    assert total() in (0, 1)
