@@ -49,6 +49,7 @@ class _Folder:
     files: dict[str, Stamp | None] = field(default_factory=dict)
     folders: dict[str, _Folder] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    stamp: Stamp | None = None  # when it held these names and no others
 
     def path_of(self, name: str) -> str:
         return f"{self.name}/{name}" if self.name else name
@@ -97,14 +98,15 @@ class Tree:
             return self._check(fd, self._mode) + self._heal(self._root, fd)
 
     def _heal(self, folder: _Folder, fd: int) -> int:
+        if self._is_as_it_was(folder, fd):
+            return sum(self._enter(folder, name, fd) for name in folder.folders)
         mended = 0
         kept = set()
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
                 if name in folder.folders and entry.is_dir(follow_symlinks=False):
-                    with anchored.folder(name, fd) as inner:
-                        mended += self._check(inner) + self._heal(folder.folders[name], inner)
+                    mended += self._enter(folder, name, fd)
                 elif not self._is_untouched(folder, entry, fd):
                     anchored.remove(name, fd, str(self.path.parent))
                     mended += 1
@@ -115,7 +117,20 @@ class Tree:
             for name in sorted(known - kept):
                 self._restore(folder, name, fd)
                 mended += 1
+        folder.stamp = stamp_of(os.fstat(fd))
         return mended
+
+    def _enter(self, folder: _Folder, name: str, fd: int) -> int:
+        with anchored.folder(name, fd) as inner:
+            return self._check(inner) + self._heal(folder.folders[name], inner)
+
+    def _is_as_it_was(self, folder: _Folder, fd: int) -> bool:
+        """Whether no name came, went or changed hands, and no file changed. A directory whose time
+        is the same need not be listed."""
+        return is_unchanged(folder.stamp, os.fstat(fd), self._taken_ns) and all(
+            is_unchanged(stamp, os.stat(name, dir_fd=fd, follow_symlinks=False), self._taken_ns)
+            for name, stamp in folder.files.items()
+        )
 
     def _is_untouched(self, folder: _Folder, entry: os.DirEntry[str], fd: int) -> bool:
         name = entry.name
@@ -124,7 +139,7 @@ class Tree:
         stamp = folder.files.get(name)
         if stamp is None or stamp_of(entry.stat(follow_symlinks=False)) != stamp:
             return False
-        if stamp[3] < self._taken_ns - TICK_NS:
+        if is_older(stamp, self._taken_ns):
             return True
         # Written so shortly before the step began that a change in the same tick would bear the
         # same time.
@@ -191,6 +206,17 @@ def _outline(manifest: Manifest) -> _Folder:
 def stamp_of(found: os.stat_result) -> Stamp:
     """What changes when a file does: mode, size, times, inode. The change time is the fourth."""
     return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def is_older(stamp: Stamp, taken_ns: int) -> bool:
+    """Whether any change since `taken_ns` bears a later time than the stamp."""
+    return stamp[3] < taken_ns - TICK_NS
+
+
+def is_unchanged(stamp: Stamp | None, found: os.stat_result, taken_ns: int) -> bool:
+    """Whether nothing has happened since the stamp to what a step took at `taken_ns`; False when
+    the times cannot tell."""
+    return stamp is not None and is_older(stamp, taken_ns) and stamp_of(found) == stamp
 
 
 @dataclass(slots=True)
@@ -324,7 +350,9 @@ class Scratch:
     taken: Path
     owner: anchored.Owner | None = None
     data: bytes = b""
-    stamp: Stamp | None = None
+    stamp: Stamp | None = None  # of the input file
+    folder_stamp: Stamp | None = None  # when the directory held that file and nothing else
+    left_stamp: Stamp | None = None  # when `left` was bare
     taken_ns: int = 0
     is_secret: bool = False
 
@@ -338,11 +366,23 @@ class Scratch:
 
     def is_bare(self) -> bool:
         """Whether the directory for artifacts is as it was made, and empty."""
+        if is_unchanged(self.left_stamp, os.lstat(self.left), self.taken_ns):
+            return True
         with anchored.folder(self.left) as fd, os.scandir(fd) as entries:
             found = os.fstat(fd)
             owner = os.geteuid() if self.owner is None else self.owner[0]
             is_own = found.st_uid == owner and stat.S_IMODE(found.st_mode) == 0o700
-            return is_own and next(entries, None) is None
+            is_bare = is_own and next(entries, None) is None
+        self.left_stamp = stamp_of(found) if is_bare else None
+        return is_bare
+
+    def holds_only_input(self) -> bool:
+        """Whether the directory's times tell that the attempt changed nothing in it."""
+        if self.is_secret or not is_unchanged(
+            self.folder_stamp, os.lstat(self.path), self.taken_ns
+        ):
+            return False
+        return is_unchanged(self.stamp, os.lstat(self.input_path), self.taken_ns)
 
 
 class Scratches:
@@ -388,6 +428,8 @@ class Scratches:
             self._idle[scratch.owner].append(scratch)
 
     def _empty(self, scratch: Scratch) -> None:
+        if scratch.holds_only_input():
+            return
         is_kept = False
         with anchored.folder(scratch.path) as fd:
             if stat.S_IMODE(os.fstat(fd).st_mode) != 0o700:
@@ -398,6 +440,7 @@ class Scratches:
                         is_kept = True
                     else:
                         anchored.remove(entry.name, fd, str(scratch.path.parent))
+            scratch.folder_stamp = stamp_of(os.fstat(fd)) if is_kept else None
         if not is_kept:
             scratch.stamp, scratch.data = None, b""
 
@@ -406,7 +449,7 @@ class Scratches:
             return False
         if stamp_of(entry.stat(follow_symlinks=False)) != scratch.stamp:
             return False
-        if scratch.stamp[3] < scratch.taken_ns - TICK_NS:
+        if is_older(scratch.stamp, scratch.taken_ns):
             return True
         fd = os.open(entry.name, anchored.FILE, dir_fd=within)
         try:
@@ -426,6 +469,7 @@ class Scratches:
         scratch.stamp = None
         with anchored.folder(scratch.path) as fd:
             scratch.stamp = stamp_of(anchored.write(INPUT, data, fd, scratch.owner))
+            scratch.folder_stamp = stamp_of(os.fstat(fd))
         scratch.data = data
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import PlatformError
+from tests.standalone.processes import eventually
 from tests.workers.tarballs import linked_tarball, odd_tarball, tarball
 from workers.archive import unpack
 from workers.disk import WorkerDirectory, remove
-from workers.trees import Scratches, Workspaces
+from workers.trees import Scratches, Tree, Workspaces
 
 FILES = {
     "flow.yaml": "a: 1\n",
@@ -147,14 +148,29 @@ def vandalise_by_replacing(root: Path) -> None:
     os.replace(root / "other", root / "flow.yaml")
 
 
+def vandalise_names_at_the_old_times(root: Path) -> None:
+    for folder, change in ((root, "new"), (root / "data/deep/er", "x.csv"), (root / "empty", "a")):
+        before = folder.stat()
+        if (folder / change).exists():
+            (folder / change).unlink()
+        else:
+            (folder / change).write_text("x")
+        os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 VANDALS = [value for name, value in sorted(globals().items()) if name.startswith("vandalise_")]
 
 
 @pytest.mark.parametrize("vandalise", VANDALS, ids=lambda vandal: vandal.__name__)
 @pytest.mark.parametrize("pause", [0, 0.05], ids=["at once", "later"])
-def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(workspaces, vandalise, pause):
+@pytest.mark.parametrize("is_old", [False, True], ids=["new", "old"])
+def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(
+    workspaces, vandalise, pause, is_old, listed
+):
     tree = workspaces.take(1, DIGEST)
     pristine = contents(tree.path)
+    if is_old:
+        take_when_old(workspaces, tree, listed)
     time.sleep(pause)  # not a wait: both sides of the file system's clock tick are meant
     vandalise(tree.path)
     workspaces.give_back(DIGEST, tree)
@@ -163,6 +179,35 @@ def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(workspaces, vanda
     assert contents(again.path) == pristine
     assert again.path.stat().st_mode & 0o777 == 0o755
     assert workspaces.healed == 1
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """A list that grows with each directory that is listed."""
+    calls: list[int] = []
+    real = os.scandir
+
+    def counting(where):
+        calls.append(where)
+        return real(where)
+
+    monkeypatch.setattr("os.scandir", counting)
+    return calls
+
+
+def take_when_old(workspaces, tree: Tree, listed: list[int]) -> None:
+    """Until its times tell what a step changed, so that no directory of it needs to be listed."""
+
+    def is_old() -> bool:
+        workspaces.give_back(DIGEST, tree)
+        assert workspaces.take(1, DIGEST) is tree
+        listed.clear()
+        workspaces.give_back(DIGEST, tree)
+        assert workspaces.take(1, DIGEST) is tree
+        return not listed
+
+    eventually(is_old, 10)
+    assert workspaces.healed == 0
 
 
 @pytest.fixture
@@ -315,9 +360,10 @@ def test_a_scratch_directory_is_private_and_holds_the_input_alone(scratches):
     }
 
 
-def test_only_an_empty_directory_for_artifacts_is_passed_over(scratches):
+@pytest.mark.parametrize("is_old", [False, True], ids=["new", "old"])
+def test_only_an_empty_directory_for_artifacts_is_passed_over(scratches, is_old, listed):
     """Whatever else a step made of it is for whoever stores artifacts, who also says what is wrong."""
-    scratch = scratches.open(b"{}")
+    scratch = open_when_old(scratches, b"{}", listed) if is_old else scratches.open(b"{}")
     assert not scratch.may_hold_artifacts
     (scratch.left / "folder").mkdir()
     assert scratch.may_hold_artifacts
@@ -349,9 +395,33 @@ def remove_input(scratch) -> None:
     Path(scratch.input_path).unlink()
 
 
-@pytest.mark.parametrize("spoil", [litter, rewrite_input, replace_input_by_a_link, remove_input])
-def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil):
-    first = scratches.open(b'{"a": 1}')
+def litter_at_the_old_time(scratch) -> None:
+    for folder in (scratch.path, scratch.left):
+        before = folder.stat()
+        (folder / "file").write_text("x")
+        os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def open_when_old(scratches, data: bytes, listed: list[int]):
+    """A directory whose times tell what an attempt changed, so that it need not be listed."""
+
+    def is_old() -> bool:
+        scratches.close(scratches.open(data))
+        listed.clear()
+        scratches.close(scratches.open(data))
+        return not listed
+
+    eventually(is_old, 10)
+    return scratches.open(data)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["new", "old"])
+@pytest.mark.parametrize(
+    "spoil", [litter, litter_at_the_old_time, rewrite_input, replace_input_by_a_link, remove_input]
+)
+def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil, is_old, listed):
+    data = b'{"a": 1}'
+    first = open_when_old(scratches, data, listed) if is_old else scratches.open(data)
     spoil(first)
     scratches.close(first)
     for data in (b'{"a": 1}', b'{"b": 22}', b'{"b": 22}'):
@@ -361,7 +431,15 @@ def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil):
             "input.json": data
         }
         assert again.path.stat().st_mode & 0o777 == 0o700
+        assert list(again.left.iterdir()) == []
         scratches.close(again)
+
+
+def test_what_is_secret_is_gone_however_old_its_directory(scratches, listed):
+    scratches.close(open_when_old(scratches, b"{}", listed))
+    secret = scratches.open(b"{}", is_secret=True)
+    scratches.close(secret)
+    assert list(secret.path.iterdir()) == []
 
 
 def test_a_scratch_directory_that_is_gone_is_replaced(scratches):
