@@ -5,10 +5,9 @@ request is being answered."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponseBase
@@ -31,42 +30,24 @@ HEADER = "Content-Security-Policy"
 HTTPS_ONLY = "max-age=31536000"  # a year
 
 
-Answer = HttpResponseBase | Awaitable[HttpResponseBase]
-
-
 class Middleware:
-    """For pages and for streams: classes put something around `now`, and around `later`."""
+    """Something around every answer; classes put it around `__call__`. Never a coroutine: in a
+    chain of both kinds, each of Django's own goes to another thread and back, twice."""
 
-    sync_capable = async_capable = True
+    sync_capable, async_capable = True, False
 
-    def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> Answer:
-        return self.later(request) if self.is_async else self.now(request)
-
-    def now(self, request: HttpRequest) -> HttpResponseBase:
-        answer = self.get_response(request)
-        assert isinstance(answer, HttpResponseBase)
-        return answer
-
-    async def later(self, request: HttpRequest) -> HttpResponseBase:
-        answer = self.get_response(request)
-        assert not isinstance(answer, HttpResponseBase)
-        return await answer
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self._get_response(request)
 
 
 class PagePolicy(Middleware):
     """Adds the policy to every response without one."""
 
-    def now(self, request: HttpRequest) -> HttpResponseBase:
-        return _guarded(super().now(request))
-
-    async def later(self, request: HttpRequest) -> HttpResponseBase:
-        return _guarded(await super().later(request))
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return _guarded(super().__call__(request))
 
 
 def _guarded(answer: HttpResponseBase) -> HttpResponseBase:
@@ -83,17 +64,10 @@ current_request: ContextVar[HttpRequest | None] = ContextVar("request", default=
 class CurrentRequest(Middleware):
     """What is done for a request can find out which one: the audit log says who caused it."""
 
-    def now(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         before = current_request.set(request)
         try:
-            return super().now(request)
-        finally:
-            current_request.reset(before)
-
-    async def later(self, request: HttpRequest) -> HttpResponseBase:
-        before = current_request.set(request)
-        try:
-            return await super().later(request)
+            return super().__call__(request)
         finally:
             current_request.reset(before)
 
@@ -105,13 +79,9 @@ class PlainAddresses(Middleware):
     """A path with NUL is not found, a query with one is refused: no view has to think of it. The
     API's own views say what a name in a path must look like."""
 
-    def now(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         _check(request)
-        return super().now(request)
-
-    async def later(self, request: HttpRequest) -> HttpResponseBase:
-        _check(request)
-        return await super().later(request)
+        return super().__call__(request)
 
 
 def _check(request: HttpRequest) -> None:

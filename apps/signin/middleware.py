@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
@@ -20,13 +19,9 @@ SILENT = "The identity provider that you signed in with does not answer; try aga
 class SignOnsHold(Middleware):
     """Only for sessions that began at a provider; costs others nothing."""
 
-    def now(self, request: HttpRequest) -> HttpResponseBase:
-        return _refusal(request) or super().now(request)
-
-    async def later(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
-        refused = await sync_to_async(_apart)(request) if has_session else None
-        return refused or await super().later(request)
+        return (_apart(request) if has_session else None) or super().__call__(request)
 
 
 def stream_holds(session: SessionBase) -> bool:
@@ -45,7 +40,8 @@ def _apart(request: HttpRequest) -> HttpResponse | None:
     try:
         return _refusal(request)
     finally:
-        connection.close()
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:

@@ -43,6 +43,7 @@ def test_a_statement_that_was_stopped_is_told_as_503(address: str) -> None:
     client.force_login(User.objects.create_superuser("root@example.org"))
     connection.ensure_connection()
     with psycopg.connect(connection.connection.info.dsn, password=DB["PASSWORD"]) as other:
+        other.execute("SET idle_in_transaction_session_timeout = 0")  # a page may take its time
         other.execute("LOCK TABLE accounts_user")
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = '50ms'")
