@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from apps.accounts import alerts, key_scopes, sign_ins
@@ -81,11 +81,13 @@ def _claims(token: str) -> dict[str, object]:
 
 def _owner(claims: dict[str, object]) -> User:
     subject = str(claims["sub"])
-    found = User.objects.filter(is_active=True)
-    if (chain := _chain(claims)) is not None:
-        links = RefreshToken.objects.filter(chain=chain, user=OuterRef("pk"))
-        found = found.filter(Exists(links))
-    user = found.filter(pk=int(subject)).first() if subject.isdecimal() else None
+    chain = _chain(claims)
+    unbroken = {} if chain is None else {"refresh_tokens__chain": chain}
+    user = (
+        User.objects.filter(is_active=True, pk=int(subject), **unbroken).first()
+        if subject.isdecimal()
+        else None
+    )
     if user is None or not hmac.compare_digest(user.standing, str(claims["pwd"])):
         raise TokenRefused(BAD_TOKEN)
     return user
