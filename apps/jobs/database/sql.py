@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg_pool
@@ -39,6 +38,7 @@ RETRIES = 3
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 REPAIRED = "\ufffd"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_LINE = "stroem_line"
 _UNKNOWN = b"26000"  # the server knows no prepared statement of this name
 _GOOD = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 
@@ -270,7 +270,6 @@ def _check(result: PGresult, raw: psycopg.Connection[Any]) -> None:
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
-_lines: WeakKeyDictionary[psycopg.Connection[Any], Line] = WeakKeyDictionary()
 _held: dict[int, tuple[Line, float]] = {}
 _may_linger = False
 
@@ -301,9 +300,11 @@ def take_line() -> Line:
         raw = _pool().getconn()
     if not raw.autocommit:
         raw.autocommit = True
-    line = _lines.get(raw)
+    # the server knows a connection's statements as long as it lasts: so does the connection
+    line: Line | None = getattr(raw, _LINE, None)
     if line is None:
-        line = _lines[raw] = Line(raw)
+        line = Line(raw)
+        setattr(raw, _LINE, line)
     return line
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,3 +116,24 @@ def test_a_connection_with_unread_answers_is_closed() -> None:
     assert line.raw.closed
     put_line(line)
     assert total() in (0, 1)
+
+
+def test_a_connection_keeps_its_statements_and_takes_them_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        logging.getLogger("psycopg.pool"), "disabled", True
+    )  # its records would keep it
+    line = take_line()
+    put_line(line)
+    again = None
+    while again is None or again.raw is not line.raw:  # the pool hands out all in turn
+        again = take_line()
+        put_line(again)
+    assert again is line
+    again = take_line()
+    gone = weakref.ref(again)
+    again.raw.close()
+    put_line(again)
+    del line, again
+    eventually(lambda: gc.collect() >= 0 and gone() is None, 10)
