@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit.typed_forms import TypedForm
 from apps.connections import checks
 from apps.jobs import veils

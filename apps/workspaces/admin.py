@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.accounts.scoped import ReadOnlyAdmin
 from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces.exports import receivers

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.api import scope
 from apps.api.errors import RETRY_SOON, told
 from apps.api.paging import window

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.accounts.throttles import spend, throttle_key
 from apps.api import scope, starting
 from apps.api.errors import RETRY_SOON, told
