@@ -23,8 +23,7 @@ from apps.jobs.ports import Suspension
 from apps.jobs.transitions.moves import say
 from apps.workspaces.errors import SecretsPending
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import secrets_of
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of, secrets_of
 from engine import templating
 from engine.errors import StroemError
 from engine.lifecycle import JobStatus, StepStatus

@@ -30,7 +30,7 @@ from apps.jobs.values import Renewal as Renewal
 from apps.jobs.values import Report as Report
 from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import (
+from apps.workspaces.revisions import (
     connections_of,
     secret_values,
     secrets_of,

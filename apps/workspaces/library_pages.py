@@ -20,8 +20,8 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces.exports import receivers
 from apps.workspaces.libraries import listing
 from apps.workspaces.models import Library, Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import sight_of
-from apps.workspaces.snapshots import definition_of
 from engine.errors import StroemError
 from engine.rights import Right
 

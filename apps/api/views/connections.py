@@ -28,8 +28,8 @@ from apps.connections import checks
 from apps.jobs import veils
 from apps.workspaces import connections
 from apps.workspaces.models import Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import insist, sight_of
-from apps.workspaces.snapshots import definition_of
 from engine.errors import NotFound
 from engine.rights import Right
 from engine.spec.connection_types import uses_of

@@ -31,8 +31,8 @@ from apps.api.views.base import PAGE, ApiView, refuse_nul
 from apps.artifacts.models import State
 from apps.artifacts.state import history, uploads
 from apps.workspaces.models import Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import REFUSALS
-from apps.workspaces.snapshots import definition_of
 from engine.archives import Readable
 from engine.errors import NotFound, PlatformError
 from engine.rights import Right

@@ -35,8 +35,8 @@ from apps.workspaces import secrets
 from apps.workspaces.connections import kinds_in, stored_names
 from apps.workspaces.models import Workspace
 from apps.workspaces.refreshing.rounds import refresh
+from apps.workspaces.revisions import definition_of, definitions_of
 from apps.workspaces.rights import sight_of
-from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound, PlatformError
 from engine.forecast import forecast
 from engine.rights import Right
