@@ -41,8 +41,8 @@ from apps.workspaces import secrets as stored_secrets
 from apps.workspaces import services as workspaces
 from apps.workspaces.models import Secret, Workspace
 from apps.workspaces.refreshing.rounds import refresh
+from apps.workspaces.revisions import definition_of, definitions_of
 from apps.workspaces.rights import sight_of
-from apps.workspaces.snapshots import definition_of, definitions_of
 from console import port
 from console.database_files import Files
 from engine.errors import Conflict, InputError, NotFound

@@ -150,7 +150,7 @@ def _nobody_speaks() -> Iterator[Finding]:
 
 def _workspaces_with_agents() -> list[str]:
     from apps.workspaces.models import Workspace
-    from apps.workspaces.snapshots import definitions_of
+    from apps.workspaces.revisions import definitions_of
 
     current = dict(Workspace.objects.exclude(current=None).values_list("current_id", "name"))
     found = definitions_of(list(current))

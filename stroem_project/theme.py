@@ -33,18 +33,18 @@ def is_superuser(request: HttpRequest) -> bool:
 def keeps_secrets_somewhere(request: HttpRequest) -> bool:
     """Whether the page of secrets has anything for this person. (Settings are read before the
     models can be.)"""
-    from apps.accounts.grants import gives_somewhere, signed_in
+    from apps.accounts.models import signed_in
     from engine.rights import Right
 
-    return gives_somewhere(signed_in(request.user), Right.SECRETS)
+    return signed_in(request.user).has_somewhere(Right.SECRETS)
 
 
 def manages_somewhere(request: HttpRequest) -> bool:
     """The same for the page of subscriptions."""
-    from apps.accounts.grants import gives_somewhere, signed_in
+    from apps.accounts.models import signed_in
     from engine.rights import Right
 
-    return gives_somewhere(signed_in(request.user), Right.MANAGE)
+    return signed_in(request.user).has_somewhere(Right.MANAGE)
 
 
 def item(title: str, icon: str, link: str, **more: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ def forget() -> None:
     from apps.fleet import reach
     from apps.jobs import ledger
     from apps.jobs.flow import blueprints
-    from apps.workspaces import fetches, secrets, snapshots
+    from apps.workspaces import fetches, revisions
 
-    snapshots._known.clear()
-    secrets._known.clear()
+    revisions._definitions.clear()
+    revisions._known.clear()
     fetches.forget()
-    secrets._looked_at.clear()
+    revisions._looked_at.clear()
     reach.forget()
     blueprints.forget()
     ledger._pinned.cache_clear()

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from apps.accounts import devices, sessions
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.accounts.throttles import spend, throttle_key
 from engine.errors import NotFound
 

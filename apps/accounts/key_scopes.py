@@ -1,5 +1,5 @@
 """What an API key may be used for: its scopes, and the workspaces that it is limited to. A key
-never gives more than its owner has: it narrows what `grants` says of them."""
+never gives more than its owner has: it narrows their grants."""
 
 from __future__ import annotations
 

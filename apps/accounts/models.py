@@ -1,21 +1,25 @@
-"""Users sign in by e-mail. Roles on workspaces are granted by name pattern."""
+"""Users sign in by e-mail. Roles on workspaces are granted by name pattern. A user knows their own
+grants; what these lead to on a workspace or task is decided in `apps.workspaces.rights`."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from django.contrib.auth.models import AbstractUser, Group
+from django.contrib.auth.models import AbstractUser, AnonymousUser, Group
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower, Now
 from django.utils.crypto import salted_hmac
 
 from apps.accounts.querysets import UserManager
-from engine.rights import EVERYTHING, OF_ROLES, Right
+from engine.rights import ALL_RIGHTS, EVERYTHING, OF_ROLES, Holder, Right, Rights, Rule
 
 if TYPE_CHECKING:
     from apps.accounts.key_scopes import Limits
+
+OF_SUPERUSERS = Rule(0, EVERYTHING, ALL_RIGHTS)
 
 
 class User(AbstractUser):
@@ -37,6 +41,8 @@ class User(AbstractUser):
     )
     key: ApiToken | None = None  # that a program has shown
     limits: Limits | None = None  # what that key narrows; see `key_scopes`
+    _stroem_rules: tuple[Rule, ...] | None = None
+    _stroem_holder: Holder | None = None
     epoch = models.PositiveIntegerField(
         default=0, editable=False, help_text="Counts changes of groups; the database keeps it"
     )
@@ -67,8 +73,48 @@ class User(AbstractUser):
         salt = "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash"
         return salted_hmac(salt, self._standing(), secret=secret, algorithm="sha256").hexdigest()
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The grants of this user and of their groups, or what an API key leaves of them; read once
+        per user object."""
+        if (limits := self.limits) is not None:
+            owner = limits.owner
+            return limits.narrowed((OF_SUPERUSERS,) if owner.is_superuser else owner.rules)
+        if self._stroem_rules is None:
+            groups = User.groups.through.objects.filter(user_id=self.pk).values_list("group_id")
+            own = models.Q(user=self.pk) | models.Q(group__in=groups)
+            self._stroem_rules = tuple(
+                rule for rule, _, _ in rules_of(WorkspaceGrant.objects.filter(own))
+            )
+        return self._stroem_rules
+
+    @property
+    def holder(self) -> Holder:
+        """This user as `access:` in files knows them; reads their groups once per user object."""
+        if self.limits is not None:
+            return self.limits.owner.holder
+        if self._stroem_holder is None:
+            names = frozenset(self.groups.values_list("name", flat=True))
+            self._stroem_holder = Holder(self.email.lower(), names, self.is_superuser)
+        return self._stroem_holder
+
+    def has_somewhere(self, right: Right) -> bool:
+        """Whether a grant gives this right anywhere: for menus and buttons, never to decide."""
+        return self.is_superuser or any(
+            right in rule.rights and not rule.denies for rule in self.rules
+        )
+
     def __str__(self) -> str:
         return self.email
+
+
+Person = User | AnonymousUser
+
+
+def signed_in(user: Person) -> User:
+    """The user of a request to a view that requires signing in."""
+    assert isinstance(user, User)
+    return user
 
 
 class ServiceAccount(User):
@@ -174,6 +220,31 @@ class WorkspaceGrant(models.Model):
         where = self.pattern if self.tasks == EVERYTHING else f"{self.pattern}: {self.tasks}"
         chosen = f" ({', '.join(self.rights)})" if self.rights else ""
         return f"{self.user or self.group}: {self.role}{chosen} on {where}"
+
+
+def rules_of(grants: models.QuerySet[WorkspaceGrant]) -> list[tuple[Rule, int | None, int | None]]:
+    """These grants, each with the id of its user or of its group."""
+    columns = grants.order_by("pk").values_list(
+        "pk", "pattern", "tasks", "role", "rights", "user__email", "group__name", "user_id",
+        "group_id",
+    )  # fmt: skip
+    return [
+        (
+            Rule(pk, pattern, _rights_of(role, rights), tasks, role == Role.DENY, held_by),
+            user_id,
+            group_id,
+        )
+        for pk, pattern, tasks, role, rights, email, group, user_id, group_id in columns
+        for held_by in (email or f"the group {group}",)
+    ]
+
+
+def _rights_of(role: str, chosen: Iterable[str]) -> Rights:
+    """What a grant with this role gives, or takes away. Whatever it gives, it shows as well."""
+    rights = frozenset(map(Right, chosen))
+    if role == Role.DENY:
+        return rights or ALL_RIGHTS
+    return OF_ROLES.get(role) or rights | {Right.SEE}
 
 
 class DeviceLogin(models.Model):

@@ -13,9 +13,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.accounts import connected, sessions, tokens
-from apps.accounts.grants import signed_in
 from apps.accounts.key_admin import TO_MAKE_KEYS, KeyForm
-from apps.accounts.models import ApiToken, ConnectedAgent
+from apps.accounts.models import ApiToken, ConnectedAgent, signed_in
 
 TITLE = "API keys and agents"
 

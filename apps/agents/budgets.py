@@ -9,7 +9,7 @@ from apps.agents.models import Call
 from apps.jobs.database.sql import fetch_one
 from apps.jobs.flow import blueprints
 from apps.jobs.values import Claim
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.agents.limits import Spent, TaskLimits, calls_left, reached, tightest
 from engine.lifecycle import CallStatus
 

@@ -25,8 +25,7 @@ from apps.jobs.flow.contexts import redact, redact_and_seal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.transitions import rows
 from apps.jobs.values import Claim
-from apps.workspaces.secrets import server_credentials
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of, server_credentials
 from engine.agents.dialogue import Answer, Dialogue, ToolSpec
 from engine.agents.limits import Limits
 from engine.agents.offers import RemoteTool, offered

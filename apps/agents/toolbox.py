@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.agents.dialogue import ToolSpec
 from engine.agents.offers import form_of
 from engine.agents.schema import schema_of_inputs

@@ -12,8 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ParseError
 
-from apps.accounts.grants import Person, signed_in
-from apps.accounts.models import ApiToken, ConnectedAgent, User
+from apps.accounts.models import ApiToken, ConnectedAgent, Person, User, signed_in
 from apps.fleet.models import Worker
 from apps.jobs.log.cursors import EVERYTHING, Choice, Whose
 from apps.jobs.models import Job, Step

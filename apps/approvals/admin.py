@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.counted import CountedFilter

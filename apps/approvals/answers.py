@@ -12,7 +12,7 @@ from apps.jobs.flow.contexts import blanked, redact, reveal, seal_with
 from apps.jobs.models import Job
 from apps.jobs.plans import Node
 from apps.jobs.services import resolve_input
-from apps.workspaces.secrets import secret_values
+from apps.workspaces.revisions import secret_values
 from engine.errors import InputError
 from engine.masking import MASK
 from engine.spec.freeze import field_from_json

@@ -21,8 +21,8 @@ from apps.jobs import bells, ports
 from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints
 from apps.jobs.flow.advance import Advance, advancing
-from apps.jobs.log import chunks as logs
 from apps.jobs.ports import Suspension
+from apps.jobs.transitions.moves import say
 from engine.errors import StroemError
 from engine.spec.model import Action, Escalation
 
@@ -134,7 +134,7 @@ def _tell(
         else "waits for approval: escalated"
     )
     text = f"[approval] Step '{request.step_name}' {words}"
-    logs.say(request.job_id, text, at=state.now.timestamp(), step_id=request.step_id)
+    say(request.job_id, text, at=state.now.timestamp(), step_id=request.step_id)
     url = page_url(request.pk)
     suspension = Suspension(
         request.step_id, request.step_name, request.fence, request.message, url, kind.value, number

@@ -19,8 +19,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.accounts import key_scopes
-from apps.accounts.grants import Person, holder
-from apps.accounts.models import Role, Scope, User, WorkspaceGrant
+from apps.accounts.models import Person, Role, Scope, User, WorkspaceGrant
 from apps.approvals.errors import NotAllowed
 from apps.approvals.models import ApprovalRequest, Delegation, Vote
 from apps.workspaces.rights import NO_INPUTS, sight_if_asked, sight_of
@@ -115,7 +114,7 @@ def own_right(user: User, request: ApprovalRequest) -> Right | None:
     if user.email.lower() in request.users:
         return Right("asked by name", is_own=True)
     if request.groups:
-        groups = sorted(holder(user).groups & set(request.groups))
+        groups = sorted(user.holder.groups & set(request.groups))
         if groups:
             return Right(f"as member of {groups[0]}", is_own=True)
     if request.asks_operators and OnTask.APPROVE in rights_on(user, request):
@@ -246,7 +245,7 @@ def _asks(user: User) -> Q:
     """Requests to this user by name, group, role or delegation, without those they delegated."""
     delegations = Delegation.objects.filter(request=OuterRef("pk"))
     if_asked = sight_if_asked(user).tasks(OnTask.APPROVE)
-    groups = sorted(holder(user).groups)
+    groups = sorted(user.holder.groups)
     named = Q(users__contains=[user.email.lower()]) | Q(groups__overlap=groups)
     own = (named & if_asked) | (Q(asks_operators=True) & sight_of(user).tasks(OnTask.APPROVE))
     has_delegated = Exists(delegations.filter(giver_id=user.pk))

@@ -26,10 +26,9 @@ from apps.jobs.database.sql import retried
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.advance import Advance, advancing
 from apps.jobs.flow.contexts import redact
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Step
 from apps.jobs.ports import Ruling
-from apps.jobs.transitions.moves import Result
+from apps.jobs.transitions.moves import Result, say
 from engine.errors import AuthorError, Conflict, NotFound, PlatformError, StroemError
 from engine.lifecycle import RequestEventKind, RequestStatus, StepEventKind, StepStatus
 
@@ -327,7 +326,7 @@ def _settle(
     """End the step, or let it go on; log it, and advance the job."""
     request, email = case.request, case.caller.user.email
     text = f"[approval] Step '{request.step_name}' {done} by {email}"
-    logs.say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
+    say(request.job_id, text, at=at.timestamp(), step_id=request.step_id)
     is_approved = event is StepEventKind.SUCCEEDED
     ruling = Ruling(request.step_id, request.fence, is_approved, email, result.error, given)
     kind = case.advance.plan.nodes[case.state.base].action.type

@@ -14,7 +14,6 @@ from apps.approvals.links import page_url
 from apps.approvals.models import ApprovalRequest, Notice
 from apps.jobs import ports
 from apps.jobs.flow.contexts import redact
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, StepEvent
 from apps.jobs.ports import Asking, Dispatch, Suspension
 from apps.jobs.transitions import moves as pen
@@ -65,7 +64,7 @@ def _announce(asking: Asking, since: datetime, until: datetime | None) -> None:
     request.deadline_at, request.timeout_text = until, limit.text[:50] if limit else ""
     request.save(force_insert=True)
     Notice.objects.create(request=request, kind=Notice.Kind.SUSPENDED)
-    logs.say(
+    pen.say(
         asking.job.id,
         f"[approval] Step '{asking.step_name}' waiting for approval",
         at=since.timestamp(),

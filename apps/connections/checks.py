@@ -15,7 +15,7 @@ from apps.jobs.log import cursors
 from apps.jobs.models import Job
 from apps.workspaces.connections import Listed, connections_in
 from apps.workspaces.models import Revision, Workspace
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.errors import Conflict, NotFound
 from engine.plain import shorten
 from engine.spec.connection_types import taking

@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit.typed_forms import TypedForm
 from apps.connections import checks
 from apps.jobs import veils
@@ -24,8 +24,8 @@ from apps.workspaces import connections
 from apps.workspaces.connections import Listed
 from apps.workspaces.merging import held
 from apps.workspaces.models import Workspace
+from apps.workspaces.revisions import definition_of, definitions_of
 from apps.workspaces.rights import NOT_WHOLE, insist, sight_of, workspaces_of
-from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import Conflict, InputError, NotFound, StroemError
 from engine.masking import MASK
 from engine.rights import Right, Rights

@@ -17,14 +17,13 @@ from apps.jobs import ports, services
 from apps.jobs.flow import blueprints, contexts
 from apps.jobs.flow.contexts import redact
 from apps.jobs.flow.starting import Origin
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job, Step
 from apps.jobs.plans import Plan
 from apps.jobs.ports import Suspension
+from apps.jobs.transitions.moves import say
 from apps.workspaces.errors import SecretsPending
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import secrets_of
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of, secrets_of
 from engine import templating
 from engine.errors import StroemError
 from engine.lifecycle import JobStatus, StepStatus
@@ -110,7 +109,7 @@ def fire(
 def _tell_of_failure(hook_job: Job) -> None:
     """Log the failure in the job that fired the hook; nothing else changes there."""
     at = (hook_job.completed_at or hook_job.created_at).timestamp()
-    logs.say(
+    say(
         UUID(hook_job.source_id),
         f"[hooks] Hook '{hook_job.task_name}' failed: {hook_job.error}",
         at=at,
@@ -140,9 +139,7 @@ def _start(
 
 def _note_failure(run: HookRun, at: float, job: Job, hook: Hook, label: str, message: str) -> None:
     HookRun.objects.filter(id=run.id).update(error=message)
-    logs.say(
-        job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at
-    )
+    say(job.id, f"[hooks] Failed to fire hook {label} for action '{hook.action}': {message}", at=at)
 
 
 def _start_job(job: Job, hook: Hook, context: Mapping[str, Any]) -> Job:

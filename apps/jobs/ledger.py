@@ -18,7 +18,6 @@ from apps.jobs import door, ports
 from apps.jobs.database.sql import end_lingering, fetch_together, let_linger, retried, sweep_lines
 from apps.jobs.flow import abroad, blueprints, contexts, finishing
 from apps.jobs.flow.contexts import Told, redact_report
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import claims, rows
 from apps.jobs.transitions.claims import Completion
@@ -31,7 +30,7 @@ from apps.jobs.values import Renewal as Renewal
 from apps.jobs.values import Report as Report
 from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import (
+from apps.workspaces.revisions import (
     connections_of,
     secret_values,
     secrets_of,
@@ -239,7 +238,7 @@ def started(claim: Claim, *, input: Any, masks: tuple[str, ...]) -> bool:
 def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
     """Store a batch of log lines; repeating (attempt, seq) changes nothing. False if the attempt
     has ended."""
-    return logs.append(claim, seq, lines)
+    return claims.append(claim, seq, lines)
 
 
 def renew(
@@ -284,7 +283,7 @@ def finish(
     else:
         meanwhile()
         if lines:
-            logs.append(report.claim, seq, lines)
+            claims.append(report.claim, seq, lines)
         accepted, counts = finishing.finish(told)
         following = claim(worker_id, claim_for, job_id=job_id) if worker_id and claim_for else None
     if following is not None and counts.get(following.tag_set_id):
@@ -329,7 +328,7 @@ def _finish_and_claim(
         (statement, taking),
     ]
     if lines:
-        statements.insert(0, (logs.APPEND, logs.append_params(report.claim, seq, lines)))
+        statements.insert(0, (claims.APPEND, claims.append_params(report.claim, seq, lines)))
     try:
         *_, ended, taken = fetch_together(statements, meanwhile)
     except OperationalError as error:
@@ -337,7 +336,7 @@ def _finish_and_claim(
             raise
         ended, taken = [], []
         if lines:
-            logs.append(report.claim, seq, lines)
+            claims.append(report.claim, seq, lines)
     counts = claims.read_completion(ended)
     accepted = counts is not None
     if counts is None:  # refused or deadlocked: the general path takes over

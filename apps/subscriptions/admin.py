@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from apps.accounts.grants import gives_somewhere, signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
@@ -115,7 +115,7 @@ class SubscriptionAdmin(ModelAdmin[Subscription]):
         if not request.user.is_staff:
             return False
         if obj is None:  # asked several times for each page: without a query
-            return gives_somewhere(signed_in(request.user), Right.MANAGE)
+            return signed_in(request.user).has_somewhere(Right.MANAGE)
         return sight_of(request.user).may_subscribe(obj.workspace.name)
 
     has_module_permission = has_add_permission = _may

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Workspace
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.spec import follows
 from engine.spec.exports import is_elsewhere
 from engine.spec.model import EVERYBODY, Problem

@@ -21,7 +21,7 @@ from apps.triggers.models import Firing, Trigger
 from apps.triggers.occasions import Occasion, sealed, waiting_row
 from apps.workspaces.errors import SecretError, SecretsPending
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import secrets_of, sensitive_of
+from apps.workspaces.revisions import secrets_of, sensitive_of
 from engine import templating
 from engine.errors import Conflict, NotFound, StaleMove, StroemError
 from engine.lifecycle import OPEN_JOB, FiringEventKind, FiringStatus

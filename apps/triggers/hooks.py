@@ -18,8 +18,8 @@ from apps.triggers import firing, transitions
 from apps.triggers.models import Delivery, Firing, Trigger
 from apps.triggers.occasions import Occasion
 from apps.workspaces.errors import SecretError
+from apps.workspaces.revisions import secrets_of, sensitive_of, webhook_secret
 from apps.workspaces.sealing import seal, unseal
-from apps.workspaces.secrets import secrets_of, sensitive_of, webhook_secret
 from engine import templating, webhooks
 from engine.errors import Conflict, NotFound, TemplateError
 from engine.lifecycle import FINAL_JOB, FiringStatus, JobStatus

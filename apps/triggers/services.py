@@ -11,7 +11,7 @@ from apps.triggers import abroad, arrivals, dials, firing, roster, transitions
 from apps.triggers.models import Firing, Trigger
 from apps.triggers.occasions import Occasion
 from apps.triggers.snapshots import with_sources
-from apps.workspaces.snapshots import definitions_of
+from apps.workspaces.revisions import definitions_of
 from engine import slots
 from engine.errors import Conflict, NotFound
 from engine.lifecycle import FiringStatus

@@ -17,7 +17,7 @@ from apps.jobs.flow.starting import CONSUMER, Origin
 from apps.triggers.models import Source
 from apps.workspaces.errors import SecretError
 from apps.workspaces.models import Revision
-from apps.workspaces.secrets import sensitive_of
+from apps.workspaces.revisions import sensitive_of
 from engine import sources as rules
 from engine.errors import Conflict, StroemError
 from engine.lifecycle import JobStatus

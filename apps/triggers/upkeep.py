@@ -7,7 +7,7 @@ from django.db import transaction
 from apps.jobs.database.sql import fetch
 from apps.triggers import roster
 from apps.workspaces.models import Workspace
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 
 KEPT = 500  # firings per trigger
 KEYS_DAYS = 1

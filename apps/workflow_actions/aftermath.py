@@ -12,7 +12,6 @@ from apps.jobs import bells
 from apps.jobs.database.sql import fetch, fetch_one, retried
 from apps.jobs.flow import blueprints, starting
 from apps.jobs.flow.advance import Advance
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.transitions import moves as step_pen
@@ -95,7 +94,7 @@ def _say_too_late(state: JobState, failure: str) -> None:
     text = f"[actions] {failure}. The job had ended before: it stays {state.status}"
     now = fetch_one("SELECT extract(epoch FROM clock_timestamp())::float8", ())
     assert now is not None
-    logs.say(state.id, text, at=now[0])
+    step_pen.say(state.id, text, at=now[0])
 
 
 def _advance(state: JobState, plan: Plan, failure: str | None) -> None:

@@ -21,7 +21,7 @@ from apps.jobs.transitions import moves as step_pen
 from apps.workflow_actions import directories, stranded
 from apps.workflow_actions.models import JobAction
 from apps.workflow_actions.watches import watch_of
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine import slurm_script, slurm_states
 from engine.errors import AuthorError
 from engine.lifecycle import (

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.generic import ModelAdmin, ModelForm
@@ -24,8 +24,8 @@ from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces import library_pages, secrets
 from apps.workspaces.models import Revision, Secret, Workspace
 from apps.workspaces.refreshing import rounds
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import NOT_TOLD, sight_of, workspaces_of
-from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, InputError, PlatformError
 from engine.rights import Right, matches
 from engine.spec.model import Workspace as Definition

@@ -11,12 +11,12 @@ from typing import Any
 from django.db import transaction
 
 from apps.audit.services import changes_of, note
-from apps.workspaces import secrets
+from apps.workspaces import revisions
 from apps.workspaces.merging import NOTHING_HELD, fitted, held, listed
 from apps.workspaces.models import Connection, Workspace
 from apps.workspaces.problems import plain
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.sealing import seal
-from apps.workspaces.snapshots import definition_of
 from engine.errors import Conflict, InputError, NotFound
 from engine.masking import ANCHOR, MASK
 from engine.plain import shorten
@@ -148,7 +148,7 @@ def store(
         secret = known.secret | _secret_in(earlier, properties)
         told = changes_of(before, values, secret=secret)
         note("connection.set", name, by=by, workspace=workspace.name, changes=told)
-    secrets.forget(workspace.pk)
+    revisions.forget_secrets(workspace.pk)
     return row
 
 
@@ -177,7 +177,7 @@ def remove(workspace: Workspace, name: str) -> bool:
             raise NotFound(f"No connection '{shorten(name)}' is stored in the database{where}")
         _renote(workspace, definition)
         note("connection.remove", name, workspace=workspace.name)
-    secrets.forget(workspace.pk)
+    revisions.forget_secrets(workspace.pk)
     return name in definition.connections
 
 

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from apps.accounts.grants import all_grants, grants_of, holder
-from apps.accounts.models import User
+from apps.accounts.models import User, WorkspaceGrant, rules_of
 from apps.workspaces.models import WHOLE, TaskList, Workspace
 from apps.workspaces.rights import Listed, ground_of
 from engine.rights import OF_WORKSPACES, Holder, Right, Rule, Verdict, decide, explain
@@ -33,7 +32,7 @@ class PersonVerdicts:
 
 def of_person(person: User, workspaces: Iterable[Workspace]) -> list[TaskVerdicts]:
     """On each workspace itself and each of its tasks, sorted by folder."""
-    rules, who = grants_of(person), holder(person)
+    rules, who = person.rules, person.holder
     found: list[TaskVerdicts] = []
     for row in _listed(workspaces):
         tasks = sorted(row.stored or {WHOLE: (None, {})}, key=lambda task: _place(row, task))
@@ -97,7 +96,7 @@ def _holders() -> list[tuple[User, tuple[Rule, ...], Holder]]:
     """Everybody with a grant of their own or of a group, and superusers. Four queries."""
     own: defaultdict[int, list[Rule]] = defaultdict(list)
     of_group: defaultdict[int, list[Rule]] = defaultdict(list)
-    for rule, user_id, group_id in all_grants():
+    for rule, user_id, group_id in rules_of(WorkspaceGrant.objects.all()):
         if user_id is not None:
             own[user_id].append(rule)
         elif group_id is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from apps.workspaces.errors import NotExported
 from apps.workspaces.models import Workspace
-from apps.workspaces.snapshots import definitions_of
+from apps.workspaces.revisions import definitions_of
 from engine.spec.exports import is_elsewhere, reads_secrets
 from engine.spec.model import EVERYBODY, Action, Problem
 from engine.spec.model import Workspace as Definition

@@ -14,14 +14,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.accounts.scoped import ReadOnlyAdmin
 from apps.adminkit.templatetags.adminkit import moment
 from apps.workspaces.exports import receivers
 from apps.workspaces.libraries import listing
 from apps.workspaces.models import Library, Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import sight_of
-from apps.workspaces.snapshots import definition_of
 from engine.errors import StroemError
 from engine.rights import Right
 

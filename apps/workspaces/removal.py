@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import ProtectedError
 
 from apps.audit.services import note
-from apps.workspaces import ports, secrets, snapshots
+from apps.workspaces import ports, revisions
 from apps.workspaces.models import Blob, Revision, Workspace
 from engine.errors import Conflict, NotFound
 
@@ -39,8 +39,8 @@ def remove(row: Workspace) -> None:
     try:
         with transaction.atomic():
             Workspace.objects.select_for_update().filter(pk=row.pk).first()
-            revisions = Revision.objects.filter(workspace=row)
-            keys = list(revisions.values_list("pk", "archive_id"))
+            own = Revision.objects.filter(workspace=row)
+            keys = list(own.values_list("pk", "archive_id"))
             row.delete()
             used = Revision.objects.values("archive_id")
             archives = [archive for _, archive in keys]
@@ -48,5 +48,5 @@ def remove(row: Workspace) -> None:
     except ProtectedError:
         raise Conflict(f"Workspace '{row.name}' has jobs again: remove it once more") from None
     for key, _ in keys:
-        snapshots.forget(key)
-    secrets.forget(row.pk)
+        revisions.forget(key)
+    revisions.forget_secrets(row.pk)

@@ -16,8 +16,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Case, JSONField, Q, QuerySet, Value, When
 from django.db.models.functions import Coalesce
 
-from apps.accounts.grants import NOTHING, Person, grants_of, holder
-from apps.accounts.models import User
+from apps.accounts.models import Person, User
 from apps.workspaces.models import WHOLE, Workspace
 from engine.rights import (
     ALL_RIGHTS,
@@ -55,6 +54,7 @@ NOT_WHOLE = (
 )
 REFUSALS = {Right.INPUTS: NO_INPUTS, Right.LOGS: NO_LOGS}
 NOBODY = Holder("")
+NOTHING = Q(pk__in=())
 _ASKED = Rule(0, "*", frozenset((Right.APPROVE,)))
 Stored = Mapping[str, tuple[str | None, dict[str, Any]]]
 
@@ -256,7 +256,7 @@ def sight_if_asked(user: Person) -> Sight:
 
 
 def _look(user: User, *more: Rule) -> Sight:
-    own = grants_of(user)
+    own = user.rules
     if all(rule.denies for rule in own):
         return NO_SIGHT
     limits = user.limits
@@ -289,7 +289,7 @@ def _view(row: Listed, rules: tuple[Rule, ...], user: User) -> View:
     if row.stored is None:
         return View(row.id, decide(rules, NOBODY, Ground(row.name)))
     is_kept = any(access for _, access in row.stored.values())
-    person = holder(user) if is_kept else NOBODY  # who it is matters to `access:` only
+    person = user.holder if is_kept else NOBODY  # who it is matters to `access:` only
     near = [rule for rule in rules if matches(rule.workspaces, row.name)]
     own = decide(near, person, ground_of(row, WHOLE))
     tasks = {task: decide(near, person, ground_of(row, task)) for task in row.stored if task}

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from apps.audit.services import SERVER, added, changes_of, current, note
-from apps.workspaces import connections, exports, ports, secrets, snapshots
+from apps.workspaces import connections, exports, ports, revisions, secrets
 from apps.workspaces.approvers import unknown_approvers
 from apps.workspaces.errors import LIMIT, LimitError, SourceError
 from apps.workspaces.models import (
@@ -28,8 +28,8 @@ from apps.workspaces.models import (
     Workspace,
 )
 from apps.workspaces.problems import plain
+from apps.workspaces.revisions import strip
 from apps.workspaces.sealing import seal, seal_bytes
-from apps.workspaces.snapshots import strip, written_out
 from apps.workspaces.sources.git import GitSource, check_ref, check_url, newest_commit, read_git
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.sources.single import read_file
@@ -190,7 +190,8 @@ def _doubts(workspace: Workspace, definition: Definition) -> list[Problem]:
         problems += secrets.unresolved(definition, workspace)
     if Connection.objects.filter(workspace=workspace).exists():
         problems += connections.unfit(workspace, definition)
-    problems += written_out(definition)
+    if definition.secrets:
+        problems += secrets.written_out(definition)
     problems += _tools_for_nobody(definition)
     if any(action.approvers or action.escalation for action in definition.actions.values()):
         problems += unknown_approvers(definition)
@@ -316,7 +317,7 @@ def _freeze(workspace: Workspace, tree: Tree, definition: Definition) -> Revisio
         if known.definition != frozen or known.label != tree.label:
             known.definition, known.sealed_secrets, known.label = frozen, seal(private), tree.label
             known.save(update_fields=["definition", "sealed_secrets", "label"])
-            snapshots.forget(known.pk)
+            revisions.forget(known.pk)
         return known
     with transaction.atomic():
         blob = _store_archive(tree)
@@ -352,7 +353,7 @@ def _note(
     with transaction.atomic():
         Workspace.objects.filter(pk=workspace.pk).update(**values)
         if revision is not None:
-            definition = snapshots.definition_of(revision.pk)
+            definition = revisions.definition_of(revision.pk)
             _list_tasks(workspace, definition)
             ports.came_into_force(workspace, definition)
     return Workspace.objects.select_related("current").get(pk=workspace.pk)

@@ -11,7 +11,7 @@ import pytest
 
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Job, Step
-from apps.workspaces import snapshots
+from apps.workspaces import revisions
 from tests.acceptance.engines import end_of
 from tests.apps.jobs.builders import start, until
 from tests.apps.workflow_actions.doing import log_of, specification
@@ -195,7 +195,7 @@ def test_two_thousand_steps_in_three_stages_are_there_within_a_second_and_comple
 ) -> None:
     ws = specification(tmp_path, stages(1000, 100))
     blueprints.forget()  # as a process that has just begun: nothing of the file is in its memory
-    snapshots.forget(ws.current_id)
+    revisions.forget(ws.current_id)
     took = []
     for _ in range(3):
         began = time.monotonic()

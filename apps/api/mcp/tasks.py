@@ -12,8 +12,8 @@ from apps.accounts.models import User
 from apps.api import scope
 from apps.jobs import services
 from apps.jobs.models import Job
+from apps.workspaces.revisions import definition_of, definitions_of
 from apps.workspaces.rights import insist, sight_of
-from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound
 from engine.rights import Right
 from engine.spec.model import Task

@@ -23,8 +23,8 @@ from apps.api.shapes.workspaces import FlowStepField, InputFieldShape, TaskRow
 from apps.jobs import services
 from apps.jobs.log import search, tails
 from apps.workspaces.connections import kinds_in
+from apps.workspaces.revisions import definition_of, definitions_of
 from apps.workspaces.rights import sight_of
-from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound, StroemError
 from engine.lifecycle import FINAL_JOB, JobStatus
 from engine.rights import Right

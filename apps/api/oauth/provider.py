@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from apps.accounts import connected, sessions
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.adminkit.policy import HEADER, POLICY
 from apps.api.oauth import offer
 from apps.api.oauth.adapter import is_registered

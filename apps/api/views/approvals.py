@@ -12,7 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.approvals import (

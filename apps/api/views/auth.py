@@ -14,9 +14,8 @@ from rest_framework.response import Response
 
 from apps.accounts import connected, services, tokens
 from apps.accounts.errors import TokenRefused
-from apps.accounts.grants import signed_in
 from apps.accounts.key_scopes import EVERYTHING
-from apps.accounts.models import ApiToken, User
+from apps.accounts.models import ApiToken, User, signed_in
 from apps.accounts.throttles import address_range, spend, throttle_key
 from apps.api import scope
 from apps.api.authentication import IsPerson, bearer_of, insist_on_fresh

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.api import scope
 from apps.api.shapes.base import ErrorShape, answer, answer_list, checked
 from apps.api.shapes.connections import (
@@ -28,8 +28,8 @@ from apps.connections import checks
 from apps.jobs import veils
 from apps.workspaces import connections
 from apps.workspaces.models import Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import insist, sight_of
-from apps.workspaces.snapshots import definition_of
 from engine.errors import NotFound
 from engine.rights import Right
 from engine.spec.connection_types import uses_of

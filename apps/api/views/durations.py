@@ -15,7 +15,7 @@ from apps.api.views.base import ApiView
 from apps.jobs.durations import durations_of
 from apps.jobs.models import Job
 from apps.workspaces.models import Workspace
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.errors import NotFound
 
 USUAL, MOST = 50, 500

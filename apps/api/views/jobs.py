@@ -12,7 +12,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.grants import Person, signed_in
+from apps.accounts.models import Person, signed_in
 from apps.api import scope, tags
 from apps.api.paging import before, cursor_after, window
 from apps.api.parsers import cursor_of, is_true

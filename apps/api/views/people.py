@@ -9,8 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts import people
-from apps.accounts.grants import signed_in
-from apps.accounts.models import User
+from apps.accounts.models import User, signed_in
 from apps.api import scope
 from apps.api.authentication import IsAdministrator
 from apps.api.paging import window

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.api import scope
 from apps.api.errors import RETRY_SOON, told
 from apps.api.paging import window
@@ -31,8 +31,8 @@ from apps.api.views.base import PAGE, ApiView, refuse_nul
 from apps.artifacts.models import State
 from apps.artifacts.state import history, uploads
 from apps.workspaces.models import Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import REFUSALS
-from apps.workspaces.snapshots import definition_of
 from engine.archives import Readable
 from engine.errors import NotFound, PlatformError
 from engine.rights import Right

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.errors import TooMany
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.accounts.throttles import spend, throttle_key
 from apps.api import scope, starting
 from apps.api.errors import RETRY_SOON, told
@@ -35,8 +35,8 @@ from apps.workspaces import secrets
 from apps.workspaces.connections import kinds_in, stored_names
 from apps.workspaces.models import Workspace
 from apps.workspaces.refreshing.rounds import refresh
+from apps.workspaces.revisions import definition_of, definitions_of
 from apps.workspaces.rights import sight_of
-from apps.workspaces.snapshots import definition_of, definitions_of
 from engine.errors import NotFound, PlatformError
 from engine.forecast import forecast
 from engine.rights import Right

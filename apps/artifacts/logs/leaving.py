@@ -16,7 +16,8 @@ from django.db.models.functions import Now
 
 from apps.artifacts.models import JobLog, LogFrame
 from apps.artifacts.values import Bound, tighter
-from apps.jobs.log import chunks, moving
+from apps.jobs.log import moving
+from apps.jobs.transitions.moves import say
 from apps.jobs.upkeep.kin import busy
 from apps.workspaces.models import Workspace
 
@@ -107,6 +108,6 @@ def _remove_lines(job_id: UUID, why: str) -> int:
         removed_at=Now(),
     )
     told = "1 line of this log was" if lines == 1 else f"{lines:,} lines of this log were"
-    chunks.say(job_id, f"[server] {told} removed: {why}", at=time.time())
+    say(job_id, f"[server] {told} removed: {why}", at=time.time())
     log.info("job %s: %s removed: %s", job_id, told, why)
     return freed

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import signed_in
+from apps.accounts.models import signed_in
 from apps.artifacts.models import State
 from apps.artifacts.state import history
 from apps.artifacts.state.history import Shown

@@ -18,7 +18,7 @@ from apps.jobs import services
 from apps.jobs.database.sql import retried
 from apps.workspaces.errors import SecretError
 from apps.workspaces.models import Workspace
-from apps.workspaces.secrets import sensitive_of
+from apps.workspaces.revisions import sensitive_of
 from engine import archives
 from engine.archives import BadArchive
 from engine.errors import AuthorError, NotFound

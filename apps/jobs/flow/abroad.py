@@ -16,7 +16,7 @@ from apps.jobs.ports import Dispatch
 from apps.jobs.values import Home
 from apps.workspaces import exports
 from apps.workspaces.errors import NotExported, SecretError
-from apps.workspaces.secrets import (
+from apps.workspaces.revisions import (
     connections_of,
     secret_values,
     secrets_of,

@@ -17,7 +17,7 @@ from apps.jobs.plans import SERVER_KINDS, Abroad, Node, Plan
 from apps.workspaces.errors import NotExported
 from apps.workspaces.exports import Shared, find
 from apps.workspaces.models import Revision
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.dag import topological_order
 from engine.errors import NotFound
 from engine.spec import freeze

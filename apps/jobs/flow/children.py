@@ -21,7 +21,7 @@ from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Result
 from apps.workspaces.models import Revision
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.errors import AuthorError
 from engine.lifecycle import JobStatus, StepEventKind
 from engine.spec.inputs import secret_fields

@@ -19,8 +19,8 @@ from apps.jobs.transitions.moves import Result
 from apps.jobs.transitions.rows import Instance
 from apps.jobs.values import Claim, Report
 from apps.workspaces.errors import SecretError
+from apps.workspaces.revisions import secret_values, secrets_of, sensitive_of
 from apps.workspaces.sealing import seal, unseal
-from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
 from engine import templating
 from engine.lifecycle import StepStatus
 from engine.masking import MASK, masker, secret_strings

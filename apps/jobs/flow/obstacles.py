@@ -10,7 +10,7 @@ from django.db import connection
 
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of
 from engine.agents.servers import refusal, server_of
 from engine.errors import AuthorError
 from engine.lifecycle import OPEN_JOB

@@ -31,8 +31,7 @@ from apps.jobs.plans import Plan
 from apps.jobs.transitions import rows
 from apps.jobs.transitions.moves import Candidate, JobState
 from apps.workspaces.models import Revision, Workspace
-from apps.workspaces.secrets import secret_values, secrets_of, sensitive_of
-from apps.workspaces.snapshots import definition_of
+from apps.workspaces.revisions import definition_of, secret_values, secrets_of, sensitive_of
 from engine import templating
 from engine.errors import Conflict, NotFound
 from engine.planner import Tally

@@ -8,11 +8,11 @@ import random
 from apps.jobs import ports
 from apps.jobs.flow import contexts, starting
 from apps.jobs.flow.starting import Origin
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.plans import Plan
 from apps.jobs.ports import Caller
 from apps.jobs.transitions import rows
+from apps.jobs.transitions.moves import say
 from apps.workspaces.models import Revision
 from engine.lifecycle import JobStatus
 from engine.retries import delay_s
@@ -43,7 +43,7 @@ def on_end(job: Job, plan: Plan) -> None:
         f"[retry] Task run {runs} of {retry.max_attempts} failed: new job {following.id} in"
         f" {wait_s:.0f}s"
     )
-    logs.say(job.id, text, at=job.completed_at.timestamp() if job.completed_at else 0.0)
+    say(job.id, text, at=job.completed_at.timestamp() if job.completed_at else 0.0)
 
 
 def _next_run(job: Job, wait_s: float) -> Job:

@@ -1,4 +1,5 @@
-"""Log lines of jobs: stored in batches that may be sent twice, read with cursors that miss nothing.
+"""Log lines of jobs, once they are stored: read with cursors that miss nothing, searched, moved.
 
-Belongs here: chunks and cursors. Does not belong here: the format of pages and responses.
+Belongs here: cursors and search. Does not belong here: storing lines, which a claim's fence guards
+(`transitions`), and the format of pages and responses.
 """

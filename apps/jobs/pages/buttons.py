@@ -13,7 +13,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from apps.accounts.grants import gives_somewhere
 from apps.adminkit.templatetags.adminkit import short
 from apps.jobs import services
 from apps.jobs.flow import restarts
@@ -51,7 +50,7 @@ def restart(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 
 def operates_somewhere(request: HttpRequest) -> bool:
-    return gives_somewhere(admin_pages.caller_of(request), Right.RUN)
+    return admin_pages.caller_of(request).has_somewhere(Right.RUN)
 
 
 def cancel_chosen(request: HttpRequest, chosen: QuerySet[Job]) -> HttpResponse | None:

@@ -22,8 +22,8 @@ from apps.jobs.pages import job as admin_pages
 from apps.jobs.pages.standing import with_standing
 from apps.workspaces.connections import kinds_in, offered
 from apps.workspaces.models import Workspace
+from apps.workspaces.revisions import definitions_of
 from apps.workspaces.rights import insist, sight_of, workspaces_of
-from apps.workspaces.snapshots import definitions_of
 from engine.errors import InputError, StroemError
 from engine.masking import MASK
 from engine.rights import Right, Rights

@@ -1,5 +1,5 @@
-"""Handing what is ready to a worker, keeping its leases, and the common end of a step as one
-statement: it succeeded, and its dependents need no decision.
+"""What a worker writes under its claim: the claim itself, its leases, its log lines, and the common
+end of a step as one statement: it succeeded, and its dependents need no decision.
 
 That end has the same effect as `moves.settle` and `moves.unblock` under `Advance`, for a step of
 the flow whose dependents have neither condition nor loop and run on workers, in a job without
@@ -15,8 +15,10 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from apps.jobs.database.sql import fetch, fetch_alone, fetch_named, jsonb, statement
-from apps.jobs.transitions.moves import Result
+from apps.jobs.database.sql import fetch, fetch_alone, fetch_named, fetch_one, jsonb, statement
+from apps.jobs.transitions.moves import Result, logged
+from apps.jobs.values import Claim
+from engine.orders import Line
 from engine.rights import expression
 
 NONE = "{}"
@@ -44,6 +46,19 @@ STARTED = """
 UPDATE jobs_attempt SET started_at = clock_timestamp()
 WHERE id = %(attempt)s AND fence = %(fence)s AND ended_at IS NULL
     AND lease_until > clock_timestamp() RETURNING 1
+"""
+# The day of the claim, so that a repeated batch meets the partition with its first copy.
+APPEND = """
+WITH a AS (
+    SELECT job_id, step_id, (claimed_at AT TIME ZONE 'UTC')::date AS day FROM jobs_attempt
+    WHERE id = %(attempt)s AND fence = %(fence)s AND ended_at IS NULL
+),
+i AS (
+    INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, step_id, lines, line_count)
+    SELECT a.day, %(attempt)s, %(seq)s, a.job_id, a.step_id, %(lines)s, %(count)s FROM a
+        ON CONFLICT DO NOTHING
+)
+SELECT 1 FROM a
 """
 
 
@@ -151,6 +166,22 @@ def renew_params(
 def start(attempt_id: int, fence: int) -> bool:
     """Note that the attempt's process may exist from now on; False if the worker has lost it."""
     return fetch_alone(STARTED, {"attempt": attempt_id, "fence": fence}) is not None
+
+
+def append(claim: Claim, seq: int, lines: Sequence[Line]) -> bool:
+    """Store a batch of log lines; repeating (attempt, seq) changes nothing. False if the attempt
+    has ended."""
+    return fetch_one(APPEND, append_params(claim, seq, lines)) is not None
+
+
+def append_params(claim: Claim, seq: int, lines: Sequence[Line]) -> dict[str, Any]:
+    return {
+        "attempt": claim.attempt_id,
+        "fence": claim.fence,
+        "seq": seq,
+        "lines": "".join(logged(line.at, line.stream, claim.log_name, line.text) for line in lines),
+        "count": len(lines),
+    }
 
 
 @dataclass(frozen=True, slots=True)

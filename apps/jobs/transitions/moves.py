@@ -1,4 +1,4 @@
-"""Guarded moves of steps and jobs.
+"""Guarded moves of steps and jobs, and what the server notes beside them: an event, a log line.
 
 Every statement that counts locks the job first (FOR NO KEY UPDATE), so that all moves within a job
 are serial, and reads only what it has locked: a plain read inside the statement would see older
@@ -7,8 +7,10 @@ rows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -168,6 +170,11 @@ NOTE = """
 INSERT INTO jobs_stepevent (job_id, kind, detail, actor)
 VALUES (%s, %s, left(%s, 500), left(%s, 254))
 """
+SAY = """
+INSERT INTO jobs_logchunk (day, attempt_id, seq, job_id, step_id, lines, line_count)
+VALUES ((clock_timestamp() AT TIME ZONE 'UTC')::date, 0, nextval('jobs_logchunk_id_seq'), %s, %s,
+    %s, 1)
+"""
 NOTE_FAILURE = """
 UPDATE jobs_job SET bad_steps = bad_steps + 1,
     cancel_reason = CASE WHEN cancel_reason = '' THEN %s ELSE cancel_reason END
@@ -215,6 +222,19 @@ class JobMoved:
 def note(job_id: UUID, kind: str, detail: str, *, actor: str = "") -> None:
     """Add an event to the job's history, which tells open pages to refresh."""
     fetch(NOTE, (job_id, kind, storable(detail), actor))
+
+
+def say(job_id: UUID, text: str, *, at: float, step_id: int | None = None) -> None:
+    """Add a server line to the job's log, under the step name `_server`, and to that of a step if
+    it is about one."""
+    fetch(SAY, (job_id, step_id, logged(at, "stderr", "_server", text)))
+
+
+def logged(at: float, stream: str, step: str, text: str) -> str:
+    """A log line in the form in which it is stored."""
+    ts = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line = {"ts": ts, "stream": stream, "step": step, "line": text.replace("\x00", "\ufffd")}
+    return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
 
 
 def note_failure(job_id: UUID, reason: str) -> None:

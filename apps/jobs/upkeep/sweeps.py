@@ -21,7 +21,6 @@ from apps.jobs import bells
 from apps.jobs.database.sql import fetch, retried
 from apps.jobs.flow import admission, blueprints, cancellation, children, finishing, starting
 from apps.jobs.flow.advance import advancing
-from apps.jobs.log import chunks as logs
 from apps.jobs.models import Job
 from apps.jobs.transitions import moves as pen
 from apps.jobs.transitions import rows as rows_of_jobs
@@ -268,7 +267,7 @@ def fail_unmatched(job_id: UUID, step_id: int, base: str, error: str) -> None:
         advance.moves.append((base, StepEventKind.FAILED))
         name, ended_at = rows_of_jobs.ended(step_id)
         text = f"[recovery] Step '{name}' has waited too long. {error}"
-        logs.say(job_id, text, at=ended_at.timestamp(), step_id=step_id)
+        pen.say(job_id, text, at=ended_at.timestamp(), step_id=step_id)
     advance.run()
     bells.ring_after_commit(advance.bells)
 

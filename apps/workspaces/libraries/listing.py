@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from apps.workspaces.libraries import pins
 from apps.workspaces.models import Library, Workspace
 from apps.workspaces.refreshing import rounds
-from apps.workspaces.snapshots import definitions_of
+from apps.workspaces.revisions import definitions_of
 from engine.spec.model import Workspace as Definition
 
 

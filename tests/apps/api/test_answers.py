@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from apps.accounts.models import Role
 from apps.jobs.models import Job
-from apps.workspaces import secrets, services
+from apps.workspaces import revisions, services
 from engine import VERSION
 from tests.apps.api.callers import PASSWORD, caller, client_of, error, user
 from tests.apps.api.shop import SHOP
@@ -350,7 +350,7 @@ def test_secrets_are_written_and_never_read(shop: Any) -> None:
     listed = admin.get("/api/workspaces/shop/secrets")
     assert [set(item) for item in listed.json()] == [{"name", "updated_at", "updated_by"}]
     assert b"canary" not in listed.content
-    assert secrets.secrets_of(shop.current_id)["pw"] == "canary-stored"
+    assert revisions.secrets_of(shop.current_id)["pw"] == "canary-stored"
     assert admin.delete(path).json() == {"status": "ok"}
     assert (admin.delete(path).status_code, error(admin.delete(path))) == (
         404,

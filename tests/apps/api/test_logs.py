@@ -11,7 +11,7 @@ from django.db import connection
 from rest_framework.test import APIClient
 
 from apps.jobs import ledger
-from apps.jobs.log import chunks as logs
+from apps.jobs.transitions import moves
 from engine.orders import Line
 from tests.apps.api.callers import error
 from tests.apps.jobs.builders import Hand, start
@@ -39,7 +39,7 @@ def test_logs_are_json_lines_by_job_by_step_and_of_the_server(
     also = hand.take("also")
     assert hand.start(also)
     write(also, 1, "three")
-    logs.say(job.pk, "[server] hello", at=time.time())
+    moves.say(job.pk, "[server] hello", at=time.time())
     whole = operator.get(f"/api/jobs/{job.pk}/logs").json()
     assert lines(whole) == ["one", "two", "three", "[server] hello"]
     record = json.loads(whole["logs"].splitlines()[0])

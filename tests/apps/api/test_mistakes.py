@@ -175,11 +175,11 @@ def test_a_job_is_restarted_from_its_failed_steps_or_anew(jobs: dict[str, str]) 
 def test_a_log_has_more_only_where_there_is_more(
     jobs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from apps.jobs.log import chunks
+    from apps.jobs.transitions.moves import say
 
     job = services.start_job("shop", "short", {})
     for number in range(6):
-        chunks.say(job.pk, f"line {number}", at=0.0)
+        say(job.pk, f"line {number}", at=0.0)
     client = caller(Role.VIEWER)
     for size, pieces in ((2, 3), (3, 2), (6, 1), (7, 1)):
         monkeypatch.setattr("apps.jobs.log.cursors._MOST_CHUNKS", size)

@@ -21,11 +21,12 @@ from apps.artifacts import blobs
 from apps.artifacts.logs import moving, packing, rounds
 from apps.artifacts.models import Blob, JobLog, LogFrame, LogRound
 from apps.jobs.flow.restarts import restart_failed
-from apps.jobs.log import chunks, cursors, tails
+from apps.jobs.log import cursors, tails
 from apps.jobs.log.archive import Batch, LogsAway
 from apps.jobs.log.cursors import EVERYTHING, Choice, Cursor, Whose
 from apps.jobs.models import Job, Step
 from apps.jobs.pages import live
+from apps.jobs.transitions.moves import say
 from apps.jobs.upkeep import retention
 from console import health
 from console.database import Database
@@ -71,7 +72,7 @@ def job(home: Any) -> Job:
         for claim, word in zip(claims, ("b", "t"), strict=True):
             texts = [f"{word} {turn}", f"{word} {turn} ünï \u2028 \x1b[31m"]
             print_lines_once(claim, turn, texts)
-    chunks.say(made.pk, "[server] hello", at=1.0)
+    say(made.pk, "[server] hello", at=1.0)
     for claim in claims:
         hand.finish(claim)
     age(made)

@@ -18,7 +18,7 @@ from apps.jobs import ledger
 from apps.jobs.models import Job
 from apps.workspaces import connections
 from apps.workspaces.models import Connection, Workspace
-from apps.workspaces.secrets import connections_of
+from apps.workspaces.revisions import connections_of
 from engine.masking import MASK
 from engine.orders import Line
 from tests.apps.api.callers import caller, error, user

@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from apps.audit.models import Entry
 from apps.jobs import ledger
-from apps.workspaces import connections, secrets, services
+from apps.workspaces import connections, revisions, services
 from apps.workspaces.merging import held
 from apps.workspaces.models import Connection, Workspace
 from engine.errors import Conflict, InputError, NotFound
@@ -135,12 +135,12 @@ def test_some_values_change_and_the_others_stay(shop: Workspace) -> None:
         shop, "main", "db", {"password": "another-secret"}, by="b", version=1, adds=True
     )
     assert made.version == 2
-    found = secrets.connections_of(shop.current_id)["main"]
+    found = revisions.connections_of(shop.current_id)["main"]
     assert (found["host"], found["port"], found["password"]) == (
         "stored.internal", 5433, "another-secret",
     )  # fmt: skip
     connections.store(shop, "main", "db", {"host": "h", "password": MASK}, by="b")
-    found = secrets.connections_of(shop.current_id)["main"]
+    found = revisions.connections_of(shop.current_id)["main"]
     assert (found["port"], found["password"]) == (5432, "another-secret")
 
 
@@ -205,14 +205,14 @@ def test_a_type_that_is_gone_fails_only_what_names_the_connection(shop: Workspac
     row = Connection.objects.get(name="extra")
     row.type = "gone"
     row.save()
-    secrets.forget(shop.pk)
+    revisions.forget_secrets(shop.pk)
     assert place(shop) == "files.internal:5432"
     (one,) = [each for each in _listed(shop) if each.name == "extra"]
     assert "the files no longer have the type 'gone'" in one.trouble
 
 
 def _listed(shop: Workspace) -> list[connections.Listed]:
-    from apps.workspaces.snapshots import definition_of
+    from apps.workspaces.revisions import definition_of
 
     assert shop.current_id is not None
     return list(connections.connections_in(shop, definition_of(shop.current_id)).values())
@@ -245,13 +245,13 @@ def test_looking_whether_something_changed_takes_one_query(
     shop: Workspace, django_assert_num_queries: DjangoAssertNumQueries, monkeypatch: Any
 ) -> None:
     store(shop)
-    secrets.connections_of(shop.current_id)
-    monkeypatch.setattr(secrets, "LOOK_AGAIN_S", 0.0)
+    revisions.connections_of(shop.current_id)
+    monkeypatch.setattr(revisions, "LOOK_AGAIN_S", 0.0)
     with django_assert_num_queries(1):
-        secrets.connections_of(shop.current_id)
+        revisions.connections_of(shop.current_id)
     monkeypatch.undo()
     with django_assert_num_queries(0):
-        secrets.stored_of(shop.current_id)
+        revisions.stored_of(shop.current_id)
 
 
 def test_the_audit_log_hides_what_the_type_calls_secret_now(shop: Workspace) -> None:

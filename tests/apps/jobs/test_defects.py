@@ -14,7 +14,7 @@ from apps.jobs import ledger, services
 from apps.jobs.flow import blueprints
 from apps.jobs.models import Job, Step
 from apps.jobs.upkeep import sweeps
-from apps.workspaces import secrets as secret_store
+from apps.workspaces import revisions
 from apps.workspaces.ledger import archive
 from apps.workspaces.models import Workspace
 from apps.workspaces.services import import_folder, refresh
@@ -535,8 +535,8 @@ def test_secrets_that_cannot_be_resolved_any_more_fail_steps_and_hooks_but_no_jo
     job, hand = start(found), Hand()
     claim = hand.take("a")
     monkeypatch.delenv("FLOW_TEST_TOKEN")
-    secret_store._known.clear()
-    secret_store._looked_at.clear()
+    revisions._known.clear()
+    revisions._looked_at.clear()
     hand.finish(claim)
     assert statuses(job) == {"a": "completed", "b": "failed"} and fresh(job).status == "failed"
     assert "FLOW_TEST_TOKEN" in Step.objects.get(job_id=job.id, name="b").error

@@ -83,7 +83,7 @@ class Jobs(RuleBasedStateMachine):
 
     @initialize(flow=flows(with_server_steps=True))
     def begin(self, flow: Flow) -> None:
-        from apps.workspaces.snapshots import definition_of
+        from apps.workspaces.revisions import definition_of
 
         self.flow = flow
         self.held: list[ledger.Claim] = []

@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from apps.accounts.models import Role, User, WorkspaceGrant
-from apps.workspaces import secrets, services
+from apps.workspaces import revisions, secrets, services
 from apps.workspaces.models import Secret, Workspace
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_a_secret_is_written_changed_and_never_read(root: Client, shop: Workspac
     page = f"/admin/workspaces/secret/{row.pk}/change/"
     assert CANARY not in root.get(page).content.decode()
     assert root.post(page, {"value": "another-value"}).status_code == 302
-    assert secrets.secrets_of(shop.current_id)["pw"] == "another-value"
+    assert revisions.secrets_of(shop.current_id)["pw"] == "another-value"
     refused = root.post(page, {"value": "abc"})
     assert "at least 4 characters" in refused.content.decode()
     assert 'value="abc"' not in refused.content.decode()
@@ -87,7 +87,7 @@ def test_a_secret_is_written_changed_and_never_read(root: Client, shop: Workspac
     assert (
         root.post(f"/admin/workspaces/secret/{row.pk}/delete/", {"post": "yes"}).status_code == 302
     )
-    assert "pw" not in secrets.secrets_of(shop.current_id)
+    assert "pw" not in revisions.secrets_of(shop.current_id)
 
 
 def test_a_name_that_no_template_can_say_is_refused_in_the_form(

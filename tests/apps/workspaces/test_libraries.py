@@ -18,8 +18,8 @@ from apps.audit.models import Entry
 from apps.workspaces import services
 from apps.workspaces.libraries import listing, pins
 from apps.workspaces.models import Library, Revision, Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.services import import_folder
-from apps.workspaces.snapshots import definition_of
 from console.workspace_path import read_path
 from engine.errors import Conflict, NotFound
 from tests.apps.api.callers import caller as client

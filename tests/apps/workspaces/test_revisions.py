@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group
 from django.db import connection
 
 from apps.accounts.models import User
-from apps.workspaces import ledger, secrets, services, snapshots
+from apps.workspaces import ledger, revisions, secrets, services
 from apps.workspaces.errors import SourceError
 from apps.workspaces.models import Blob, Revision, Workspace
 from apps.workspaces.reading import Rules, load
@@ -44,7 +44,7 @@ def test_an_import_freezes_a_revision(folder: Path) -> None:
     workspace = services.import_folder("shop", folder)
     assert workspace.problems == []
     assert workspace.current is not None
-    assert list(snapshots.definition_of(workspace.current_id).tasks) == ["main"]
+    assert list(revisions.definition_of(workspace.current_id).tasks) == ["main"]
 
 
 def test_an_unchanged_folder_makes_no_new_revision(folder: Path) -> None:

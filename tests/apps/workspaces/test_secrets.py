@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoAssertNumQueries
 
-from apps.workspaces import sealing, secrets, services
+from apps.workspaces import revisions, sealing, secrets, services
 from apps.workspaces.errors import SealError, SecretError
 from apps.workspaces.models import Secret, Workspace
 from engine.errors import InputError, NotFound
@@ -32,7 +32,7 @@ def imported(folder: Path, text: str, name: str = "shop") -> Workspace:
 
 
 def of(workspace: Workspace) -> dict[str, Any]:
-    return secrets.secrets_of(workspace.current_id)
+    return revisions.secrets_of(workspace.current_id)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_references_go_to_vals_by_its_standard_input_in_one_call_for_each_kind_o
         ' vals }}"\n',
     )
     (programs / "calls").unlink()
-    secrets.forget(workspace.pk)
+    revisions.forget_secrets(workspace.pk)
     assert of(workspace) == {
         "plain": "value of a",
         "filtered": "value of b",
@@ -222,7 +222,7 @@ def test_a_change_made_elsewhere_is_known_when_the_time_to_look_has_come(
     assert of(workspace)["pw"] == "from-file"
     Secret.objects.create(workspace=workspace, name="pw", sealed=sealing.seal("elsewhere"))
     assert of(workspace)["pw"] == "from-file"
-    monkeypatch.setattr(secrets, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(revisions, "LOOK_AGAIN_S", 0.0)
     assert of(workspace)["pw"] == "elsewhere"
 
 
@@ -233,7 +233,7 @@ def test_asking_again_at_once_costs_no_query(
     of(workspace)
     with django_assert_num_queries(0):
         of(workspace)
-        secrets.connections_of(workspace.current_id)
+        revisions.connections_of(workspace.current_id)
 
 
 def test_a_store_that_is_down_for_a_moment_does_not_fail_steps(
@@ -243,10 +243,10 @@ def test_a_store_that_is_down_for_a_moment_does_not_fail_steps(
     workspace = imported(tmp_path / "ws", "secrets: {pw: 'ref+vault://a'}")
     assert of(workspace)["pw"] == "value of a"
     program(programs, "vals", "#!/bin/sh\nexit 1\n")
-    monkeypatch.setattr(secrets, "LOOK_AGAIN_S", 0.0)
-    monkeypatch.setattr(secrets, "FETCH_AGAIN_S", -1.0)
+    monkeypatch.setattr(revisions, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(revisions, "FETCH_AGAIN_S", -1.0)
     assert of(workspace)["pw"] == "value of a"
-    monkeypatch.setattr(secrets, "KEEP_S", -1.0)
+    monkeypatch.setattr(revisions, "KEEP_S", -1.0)
     with pytest.raises(SecretError):
         of(workspace)
 
@@ -278,7 +278,7 @@ connections:
 
 def test_connections_are_rendered_with_secrets_and_defaults(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", CONNECTIONS.replace("p4ss{{word", "p4ssword"))
-    assert secrets.connections_of(workspace.current_id) == {
+    assert revisions.connections_of(workspace.current_id) == {
         "db": {"type": "pg", "host": "db.internal", "port": 5432, "password": "p4ssword"},
         "loose": {"url": "https://x", "api_key": "k3y-value", "options": {"a": "p4ssword!"}},
     }
@@ -286,7 +286,7 @@ def test_connections_are_rendered_with_secrets_and_defaults(tmp_path: Path) -> N
 
 def test_what_is_secret_in_connections_is_masked_and_the_rest_is_not(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", CONNECTIONS.replace("p4ss{{word", "p4ssword"))
-    values = secrets.secret_values(secrets.sensitive_of(workspace.current_id))
+    values = revisions.secret_values(revisions.sensitive_of(workspace.current_id))
     assert {"p4ssword", "k3y-value"} <= set(values)
     assert not {"db.internal", "https://x", "pg"} & set(values)
 
@@ -295,7 +295,7 @@ def test_a_connection_that_cannot_be_rendered_is_named(tmp_path: Path) -> None:
     workspace = imported(tmp_path / "ws", "connections: {db: {password: '{{ secret.missing }}'}}")
     assert any("connection 'db'" in problem["message"] for problem in workspace.problems)
     with pytest.raises(SecretError, match="connection 'db'"):
-        secrets.connections_of(workspace.current_id)
+        revisions.connections_of(workspace.current_id)
 
 
 SOPS = """#!/bin/sh
