@@ -94,8 +94,9 @@ def test_a_step_goes_from_yaml_to_finished_through_few_files(
     tmp_path: Path, celery_app: Celery
 ) -> None:
     """Reading and freezing the workspace, starting the job, and everything that a running worker
-    does meanwhile, its polls and renewals included. Starting the worker is not part of it. Every
-    file entered counts, in one of the three groups of `Walk`."""
+    does meanwhile, its polls included. Starting the worker is not part of it, nor is renewing
+    leases, every few seconds. Every file entered counts, in one of the three groups of
+    `Walk`."""
     config = WorkerConfig("walker", tmp_path / "cache", max_concurrent=2)
     doors = Doors(
         ledger, allocations, events, artifacts, bells, archive, pass_for, celery_app, states
