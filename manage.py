@@ -29,9 +29,13 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    from console.program import main as run
+    from console import streams
 
-    run(sys.argv)
+    streams.settle()
+    with streams.guarded():
+        from console.program import main as run
+
+        run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""What commands share: errors are sentences; Ctrl-C and a closed pipe end a command quietly. Exit
-code 0: done, 1: failed, 2: could not be started, 130: interrupted."""
+"""What commands share: errors are sentences; Ctrl-C ends a command quietly. Exit code 0: done, 1:
+failed, 2: could not be started, 130: interrupted."""
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,11 +14,11 @@ from uuid import UUID
 from console.base import CommandError, OurCommand, PlatformCommand, require_database
 from console.job_ids import find_job
 from console.screen import Screen
+from console.streams import INTERRUPTED
 from engine.errors import StroemError
 
 __all__ = ["OperatorCommand", "OurCommand", "TypedCommand", "require_database"]
-REFUSED, INTERRUPTED = 2, 130
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+REFUSED = 2
 
 
 class TypedCommand(PlatformCommand):
@@ -44,20 +42,10 @@ class TypedCommand(PlatformCommand):
         try:
             with self.telling():
                 code = self.act(**options)
-            sys.stdout.flush()  # or a full disk would show after the exit code is decided
         except StroemError as error:
             raise CommandError(str(error), returncode=REFUSED) from error
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:  # the reader, for example `head`, has seen enough
-            _discard_output()
-            sys.exit(1)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            _discard_output()
-            reason = (error.strerror or str(error)).lower()
-            raise CommandError(f"Nothing more can be written: {reason}.", returncode=1) from error
         if code:
             sys.exit(code)
 
@@ -71,11 +59,6 @@ class OperatorCommand(TypedCommand):
 
     def job_meant(self, options: Mapping[str, Any]) -> UUID:
         return find_job(self.platform, options["job"])
-
-
-def _discard_output() -> None:
-    """What is left in the buffer must not fail again when the program ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

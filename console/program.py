@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import ManagementUtility, get_commands, load_command_class
 from django.core.management.base import BaseCommand
@@ -57,6 +58,7 @@ class Program(ManagementUtility):
     def fetch_command(self, subcommand: str) -> BaseCommand:
         known = get_commands()
         if subcommand not in known:
+            _check_settings()
             close = nearest(subcommand, known)
             hint = f"did you mean '{close}'? " if close else ""
             _refuse(f"There is no command '{subcommand}': {hint}`manage.py help` lists all.")
@@ -84,6 +86,15 @@ class Program(ManagementUtility):
         app = get_commands()[name]
         command = app if isinstance(app, BaseCommand) else load_command_class(app, name)
         return first_sentence(command.help)
+
+
+def _check_settings() -> None:
+    """Without settings, none of our commands is known."""
+    try:
+        settings.INSTALLED_APPS  # noqa: B018  (reading it imports the module)
+    except ImportError as error:
+        name = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+        _refuse(f"configuration: the settings module '{name}' cannot be imported: {error}")
 
 
 def first_sentence(text: str) -> str:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from console import streams
 from console.arguments import refuse_empty_values
 from console.unmanaged import CommandError, PlatformCommand
 from engine import VERSION
@@ -52,7 +53,12 @@ WITH_PROFILE_ONLY = frozenset({"login", "logout", "profiles"})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    words = list(sys.argv[1:] if argv is None else argv)
+    streams.settle()
+    with streams.guarded():
+        _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(words: list[str]) -> None:
     if words in (["--version"], ["version"]):
         print(f"Stroem {VERSION}")
         return
@@ -71,8 +77,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.returncode)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def connect(options: Mapping[str, Any]) -> Platform:

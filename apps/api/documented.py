@@ -1,11 +1,22 @@
-"""Completes the OpenAPI description: the answers that every route can give, and typed ids."""
+"""Completes the OpenAPI description: the answers that every route can give, typed ids, and what all
+lists take."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from apps.api.paging import FURTHEST, MOST, USUAL
+
 ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorShape"}}}
 TYPED = {"job": "uuid", "worker": "uuid"}
+# of query parameters that say nothing of their own
+SAID = {
+    "limit": f"{USUAL} if it is left out, {MOST} at most: more counts as {MOST}",
+    "offset": f"Rows to leave out, {FURTHEST} at most",
+    "cursor": "`next` of an earlier answer; empty: from the beginning",
+    "after": "`next` of an earlier answer; empty: from the beginning",
+}
+MAY_BE_EMPTY = {"cursor", "after", "known"}
 TEXTS = {
     "400": "The request is wrong; the sentence says what to change",
     "401": "Nobody is signed in, or the token is invalid or expired",
@@ -32,8 +43,21 @@ def complete(result: dict[str, Any], generator: Any, request: Any, public: bool)
             for parameter in parameters:
                 if parameter["in"] == "path" and parameter["name"] in TYPED:
                     parameter["schema"] = {"type": "string", "format": TYPED[parameter["name"]]}
+                if parameter["in"] == "query":
+                    _complete_query(parameter)
             _add_answers(operation, any(one["in"] == "path" for one in parameters))
     return result
+
+
+def _complete_query(parameter: dict[str, Any]) -> None:
+    """A parameter that is given needs a value."""
+    name, schema = parameter["name"], parameter["schema"]
+    if schema == {"type": "integer"} and name in SAID:
+        schema["minimum"] = 0 if name == "offset" else 1
+    if schema == {"type": "string"} and name not in MAY_BE_EMPTY:
+        schema["minLength"] = 1
+    if name in SAID:
+        parameter.setdefault("description", SAID[name])
 
 
 def _allow_anything(schema: Any) -> None:

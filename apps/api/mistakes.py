@@ -1,8 +1,8 @@
-"""Words for what a caller wrote and nobody knows."""
+"""Words for what a caller wrote and nobody can follow: unknown names, several values, none."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from django.http import QueryDict
@@ -29,6 +29,15 @@ def twice(what: str, given: QueryDict) -> str:
     empty if there is none."""
     name = next((name for name, values in given.lists() if len(values) > 1), None)
     return "" if name is None else f"The {what} '{_shown(name)}' is given more than once"
+
+
+def empty(what: str, given: QueryDict, allowed: Mapping[str, str]) -> str:
+    """One sentence about the first name whose value is blank, with what may be given instead; empty
+    if there is none. Names without words in `allowed` may be blank."""
+    for name, value in given.items():
+        if not str(value).strip() and allowed.get(name):
+            return f"The {what} '{name}' has no value; leave it out, or give {allowed[name]}"
+    return ""
 
 
 def _shown(name: str) -> str:

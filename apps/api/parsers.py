@@ -16,6 +16,7 @@ from apps.api.errors import TooLarge
 from apps.jobs.log.cursors import Cursor
 from engine.spec.written import Written
 
+TRUE_OR_FALSE = "true or false"
 # the JSON escape `\u0000`, but not `\\u0000`, which is text
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -93,5 +94,5 @@ def is_true(request: Request, name: str, *, usual: bool) -> bool:
     """A query parameter that is `true` or `false`."""
     given = request.query_params.get(name) or str(usual)
     if given.lower() not in ("true", "false"):
-        raise ParseError(f"{name} must be true or false")
+        raise ParseError(f"{name} must be {TRUE_OR_FALSE}")
     return given.lower() == "true"

@@ -21,6 +21,7 @@ from engine.webhooks import NotVerified, Received
 
 MOST_WAIT_S = 300.0
 LOOK_S = 0.25
+ASKED = ("wait", "timeout", "secret")  # of a job's address, by its query parameters
 MOST_WAITING = 64  # requests of this process that wait for a job; more are answered at once
 UNAVAILABLE = "The database is not reachable; try again in a moment"
 
@@ -60,10 +61,13 @@ async def show_job(
         return _answer(Reply(405, {"error": "This address takes GET"}), Allow="GET")
     got = _received(request)
     try:
-        job_id, wait_s = UUID(job), _wait_s(request)
+        job_id = UUID(job)
+    except ValueError:
+        return _answer(Reply(400, {"error": "Invalid job ID"}))
+    try:
+        wait_s = _wait_s(request)
     except ValueError as wrong:
-        text = str(wrong) if "timeout" in str(wrong) else "Invalid job ID"
-        return _answer(Reply(400, {"error": text}))
+        return _answer(Reply(400, {"error": str(wrong)}))
 
     def act() -> Reply:
         trigger = hooks.find(address, workspace)
@@ -81,10 +85,18 @@ async def show_job(
 
 def _wait_s(request: HttpRequest) -> float:
     """Seconds to wait for the job's end; 0 for none. Raises ValueError."""
-    if request.GET.get("wait", "").lower() not in ("true", "1"):
+    for name in request.GET:
+        if name not in ASKED:
+            raise ValueError(f"Unknown query parameter; expected one of: {', '.join(ASKED)}")
+    wait = request.GET.get("wait", "false").lower()
+    if wait not in ("true", "1", "false", "0"):
+        raise ValueError("wait must be true or false")
+    if wait in ("false", "0"):
+        if "timeout" in request.GET:
+            raise ValueError("timeout goes with wait=true")
         return 0.0
     text = request.GET.get("timeout", "30")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_WAIT_S):
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MOST_WAIT_S):
         raise ValueError(f"timeout must be 1 to {MOST_WAIT_S:g} seconds")
     return float(text)
 

@@ -43,6 +43,8 @@ def check_secret(name: str, value: Any) -> None:
     """Raises InputError if templates could not name it or logs could not mask it."""
     if not _NAME.fullmatch(name):
         raise InputError({"name": "a secret name may contain only letters, digits and '_'"})
+    if value == "":
+        raise InputError({"value": "the value of a secret must not be empty"})
     if not isinstance(value, str | dict | list) or not value:
         raise InputError({"value": "a secret must be a text, or a mapping or list of texts"})
     if isinstance(value, str) and len(value.strip()) < SHORTEST_SECRET:

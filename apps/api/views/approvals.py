@@ -40,7 +40,7 @@ class InboxView(ApiView):
     """Open requests that wait for the caller, oldest first; with `job`, those of this job, whoever
     may decide them."""
 
-    query = (*PAGE, "job")
+    query = {**PAGE, "job": "the id of a job"}
 
     @extend_schema(
         operation_id="approvals_list",

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.api import scope
-from apps.api.parsers import is_true
+from apps.api.parsers import TRUE_OR_FALSE, is_true
 from apps.api.shapes.artifacts import ArtifactShape
 from apps.api.shapes.base import ErrorShape
 from apps.api.views.base import ApiView
@@ -40,7 +40,7 @@ class ArtifactView(ApiView):
     of this name, the newest, or that of `step`. `preview=true` serves HTML, SVG and PDF for a
     frame, where nothing in them can run."""
 
-    query = ("step", "preview")
+    query = {"step": "the name of a step", "preview": TRUE_OR_FALSE}
 
     @extend_schema(
         parameters=[

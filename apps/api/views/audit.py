@@ -16,24 +16,35 @@ from rest_framework.response import Response
 from apps.api.paging import window
 from apps.api.shapes.audit import EntryPage
 from apps.api.shapes.base import ErrorShape, answer
+from apps.api.views.base import CURSOR, LIMIT, WORKSPACE
 from apps.api.views.people import AdminView
 from apps.audit import reading
 from apps.audit.models import Entry
 from apps.audit.streaming import streamed
 
-FILTERS = tuple(reading.COLUMNS)
+TIME = "a time with its zone: 2026-01-31T12:00:00Z"
 TIMES = ("since", "until")
+FILTERS = {
+    "who": "an e-mail",
+    "what": "a change, such as secret.set, or a kind of object",
+    "object": "the name of an object",
+    **WORKSPACE,
+    "address": "the address of a caller",
+    "key": "the name of an API key",
+    **dict.fromkeys(TIMES, TIME),
+    "search": "a text to search for",
+}
 _TOLD = [
     OpenApiParameter("who", str, description="E-mail"),
     OpenApiParameter("what", str, description="`secret.set`, or a kind of object: `secret`"),
-    *(OpenApiParameter(name, str) for name in FILTERS[2:]),
+    *(OpenApiParameter(name, str) for name in ("object", "workspace", "address", "key")),
     *(OpenApiParameter(name, OpenApiTypes.DATETIME) for name in TIMES),
     OpenApiParameter("search", str, description="Names as a whole; parts of them in newer entries"),
 ]
 
 
 class AuditView(AdminView):
-    query = (*FILTERS, *TIMES, "search", "limit", "cursor")
+    query = {**FILTERS, **LIMIT, **CURSOR}
 
     @extend_schema(
         operation_id="audit_list",
@@ -55,7 +66,7 @@ class AuditView(AdminView):
 
 
 class AuditExportView(AdminView):
-    query = (*FILTERS, *TIMES, "search")
+    query = FILTERS
 
     @extend_schema(
         operation_id="audit_export",
@@ -68,7 +79,7 @@ class AuditExportView(AdminView):
 
 def _chosen(request: Request) -> QuerySet[Entry]:
     """Raises ParseError."""
-    given = {name: request.query_params.get(name, "") for name in FILTERS}
+    given = {name: request.query_params.get(name, "") for name in reading.COLUMNS}
     since, until = (_time(request, name) for name in TIMES)
     rows = reading.chosen(given, since, until)
     return reading.searched(rows, request.query_params.get("search", ""))
@@ -78,7 +89,7 @@ def _time(request: Request, name: str) -> datetime | None:
     text = request.query_params.get(name)
     if not text:
         return None
-    wrong = f"{name} must be a time with its zone: 2026-01-31T12:00:00Z"
+    wrong = f"{name} must be {TIME}"
     try:
         found = parse_datetime(text)
         if found is None or found.tzinfo is None:

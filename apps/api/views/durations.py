@@ -19,12 +19,13 @@ from apps.workspaces.revisions import definition_of
 from engine.errors import NotFound
 
 USUAL, MOST = 50, 500
+LIMIT = f"a whole number between 1 and {MOST}"
 
 
 class TaskStatsView(ApiView):
     """Of the newest completed jobs, at most `limit`."""
 
-    query = ("limit",)
+    query = {"limit": LIMIT}
 
     @extend_schema(
         parameters=[OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST})],
@@ -41,7 +42,7 @@ class TaskStatsView(ApiView):
 
 def _window(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST):
-        raise ParseError(f"limit must be a whole number between 1 and {MOST}")
+        raise ParseError(f"limit must be {LIMIT}")
     return int(text)
 
 

@@ -15,12 +15,12 @@ from rest_framework.response import Response
 from apps.accounts.models import Person, signed_in
 from apps.api import scope, tags
 from apps.api.paging import before, cursor_after, window
-from apps.api.parsers import cursor_of, is_true
+from apps.api.parsers import TRUE_OR_FALSE, cursor_of, is_true
 from apps.api.rendering import StepsRenderer
 from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer, checked
 from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, RestartRequest
 from apps.api.shapes.workspaces import ExecuteShape
-from apps.api.views.base import PAGE, ApiView
+from apps.api.views.base import AFTER, CURSOR, PAGE, WORKSPACE, ApiView, one_of
 from apps.api.views.steps import step_rows
 from apps.jobs import services, veils
 from apps.jobs.flow import restarts
@@ -40,7 +40,14 @@ COUNTED = (*STATUSES, StepStatus.SKIPPED.value)  # no job is skipped, but caller
 LONGEST_SEARCH = 200
 MOST_COUNTED = 100_000
 _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
-FILTERS = ("workspace", "task_name", "status", "source_type", "search", "id_prefix")
+FILTERS = {
+    **WORKSPACE,
+    "task_name": "the name of a task",
+    "status": one_of(STATUSES),
+    "source_type": one_of(SOURCE_TYPES),
+    "search": "a part of the name of a task",
+    "id_prefix": "the first characters of a job's id, at least 4",
+}
 _PREFIX = re.compile(r"[0-9a-f]{4,32}")
 _FILTERS = [
     OpenApiParameter("status", str, enum=STATUSES),
@@ -54,7 +61,7 @@ class JobsView(ApiView):
     """Newest first. For long lists send `next` of the last answer as `cursor`: it misses no job and
     repeats none while new ones start."""
 
-    query = (*FILTERS, *PAGE, "cursor")
+    query = {**FILTERS, **PAGE, **CURSOR}
 
     @extend_schema(
         operation_id="jobs_list",
@@ -96,7 +103,7 @@ class JobView(ApiView):
     """A job with its steps and workflow actions; with `steps=false`, without them."""
 
     renderer_classes = [StepsRenderer]
-    query = ("steps",)
+    query = {"steps": TRUE_OR_FALSE}
 
     @extend_schema(
         parameters=[
@@ -162,7 +169,7 @@ class RestartView(ApiView):
 
 
 class LogsView(ApiView):
-    query = ("after",)
+    query = AFTER
 
     @extend_schema(
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}
@@ -175,7 +182,7 @@ class LogsView(ApiView):
 class StepLogsView(ApiView):
     """Logs of one step, of all instances of a loop, or of the server (`_server`)."""
 
-    query = ("after",)
+    query = AFTER
 
     @extend_schema(
         parameters=[OpenApiParameter("after", str)], responses={200: LogShape, 404: ErrorShape}

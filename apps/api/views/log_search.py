@@ -10,18 +10,19 @@ from rest_framework.response import Response
 from apps.api import scope
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.log_search import LogSearchShape
-from apps.api.views.base import ApiView
+from apps.api.views.base import AFTER, ApiView
 from apps.jobs.log import search
 from engine.rights import Right
 
 USUAL_HITS = 100
+LIMIT = f"1 to {search.MOST_HITS}"
 
 
 class LogSearchView(ApiView):
     """Lines of a job's log that hold a text, in either case, oldest first. One call reads about 32
     MB: while `stopped` is `scanned` or `limit`, send `next` as `after` to search on."""
 
-    query = ("q", "step", "after", "limit")
+    query = {"q": "", "step": "the name of a step", **AFTER, "limit": LIMIT}
 
     @extend_schema(
         operation_id="jobs_logs_search",
@@ -68,6 +69,8 @@ def _place(request: Request) -> search.Place:
 
 def _limit(request: Request) -> int:
     given = request.query_params.get("limit") or str(USUAL_HITS)
-    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= search.MOST_HITS):
-        raise ParseError(f"limit must be 1 to {search.MOST_HITS}")
-    return int(given[:9])
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        raise ParseError(f"limit must be {LIMIT}")
+    if not 1 <= int(given) <= search.MOST_HITS:
+        raise ParseError(f"limit must be {LIMIT}")
+    return int(given)

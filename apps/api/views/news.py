@@ -11,7 +11,7 @@ from apps.api import scope
 from apps.api.parsers import cursor_of
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.news import NewsShape
-from apps.api.views.base import ApiView
+from apps.api.views.base import AFTER, ApiView
 from apps.workflow_actions.following import Within, news
 from apps.workspaces.rights import sight_of
 from engine.rights import Right
@@ -24,13 +24,15 @@ class NewsView(ApiView):
     """What runs or has just ended, and the lines since `after`. Jobs that the caller must not see
     are left out; of those whose logs they must not see, lines and errors, which `hidden` says."""
 
-    query = ("after", "known")
+    query = {**AFTER, "known": ""}  # nothing known is a list as well
 
     @extend_schema(
         parameters=[
             OpenApiParameter("after", str),
             OpenApiParameter(
-                "known", str, description="Ids of workflow actions already told of, with commas"
+                "known",
+                str,
+                description="Ids of workflow actions already told of, with commas; or none",
             ),
         ],
         responses={200: NewsShape, 400: ErrorShape, 404: ErrorShape},

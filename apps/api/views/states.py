@@ -170,7 +170,7 @@ class StateHistoryView(ApiView):
 class StateVersionView(ApiView):
     """One version; with `against`, also how it differs from another one."""
 
-    query = ("against",)
+    query = {"against": "the number of a version"}
 
     @extend_schema(
         parameters=[OpenApiParameter("against", int, description="0: from nothing")],
@@ -204,7 +204,7 @@ class RestoreView(ApiView):
 class StateArchiveView(ApiView):
     """A version as tar.gz: its files, and its values as `state.json`, with secrets masked."""
 
-    query = ("version",)
+    query = {"version": "the number of a version"}
 
     @extend_schema(
         parameters=[OpenApiParameter("version", int, description="The newest if it is left out")],

@@ -20,7 +20,7 @@ from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.jobs import StepPage, StepRow, Try
-from apps.api.views.base import ApiView
+from apps.api.views.base import CURSOR, LIMIT, ApiView, one_of
 from apps.approvals.answers import fields_of
 from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
@@ -40,7 +40,7 @@ _CURSOR = re.compile(r"([0-9]{1,9})~(-1|[0-9]{1,9})~([0-9]{1,18})")
 class StepsView(ApiView):
     """In flow order, the instances of a loop after it; `next` leads to the next page."""
 
-    query = ("limit", "cursor", "status")
+    query = {**LIMIT, **CURSOR, "status": one_of(STATUSES)}
 
     @extend_schema(
         operation_id="steps_list",

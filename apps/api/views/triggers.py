@@ -21,7 +21,7 @@ from apps.api.shapes.triggers import (
     TriggerPage,
     TriggerStateShape,
 )
-from apps.api.views.base import PAGE, ApiView
+from apps.api.views.base import PAGE, WORKSPACE, ApiView
 from apps.triggers import services
 from apps.triggers.models import Firing, Trigger
 from apps.triggers.snapshots import veiled, veiled_trigger, with_sources
@@ -34,7 +34,7 @@ _PAGE = [OpenApiParameter("limit", int), OpenApiParameter("offset", int)]
 
 
 class AllTriggersView(ApiView):
-    query = ("workspace", *PAGE)
+    query = {**WORKSPACE, **PAGE}
 
     @extend_schema(
         operation_id="triggers_list",

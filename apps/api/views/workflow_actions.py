@@ -11,7 +11,7 @@ from apps.api import scope
 from apps.api.parsers import cursor_of
 from apps.api.shapes.base import ErrorShape, LogShape, answer, answer_list
 from apps.api.shapes.workflow_actions import WorkflowActionShape
-from apps.api.views.base import ApiView
+from apps.api.views.base import AFTER, ApiView
 from apps.jobs import veils
 from apps.jobs.log.cursors import Choice, Whose, read
 from apps.workflow_actions.snapshots import actions_called, actions_of, has_run
@@ -39,7 +39,7 @@ class ActionsView(ApiView):
 class ActionLogsView(ApiView):
     """Logs of all runs of one action, by its name, or by its index if it has none."""
 
-    query = ("after", "run")
+    query = {**AFTER, "run": "the id of a run"}
 
     @extend_schema(
         parameters=_PARAMETERS, responses={200: LogShape, 400: ErrorShape, 404: ErrorShape}

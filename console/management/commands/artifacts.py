@@ -22,7 +22,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="job id, or its first characters")
-        parser.add_argument("name", nargs="*", help="download this file")
+        parser.add_argument("name", nargs="*", default=[], help="download this file")
         parser.add_argument("--all", action="store_true", help="download all files")
         parser.add_argument("--step", help="only files of this step")
         parser.add_argument(

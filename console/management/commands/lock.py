@@ -22,7 +22,7 @@ class Command(TypedCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", help="the workspace's folder")
-        parser.add_argument("name", nargs="*", help="libraries whose pins move")
+        parser.add_argument("name", nargs="*", default=[], help="libraries whose pins move")
         parser.add_argument("--all", action="store_true", help="move the pins of all libraries")
 
     def act(self, **options: Any) -> int:

@@ -6,8 +6,11 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
+from console.base import PROGRAM
 from console.operator_command import OperatorCommand
-from engine.errors import Conflict, InputError
+from engine.errors import Conflict, InputError, NotFound
+from engine.plain import plain
+from engine.spec.problems import did_you_mean
 
 
 class Command(OperatorCommand):
@@ -22,6 +25,8 @@ class Command(OperatorCommand):
 
     def act(self, **options: Any) -> int:
         name = options["name"]
+        if not options["yes"]:
+            self._find(name)
         if not options["yes"] and not self._agrees(name):
             self.stdout.write("Nothing was removed.")
             return 1
@@ -32,6 +37,15 @@ class Command(OperatorCommand):
             return 1
         self.stdout.write(f"{name}: removed, with {jobs} job{'' if jobs == 1 else 's'}")
         return 0
+
+    def _find(self, name: str) -> None:
+        """Nobody is asked about a workspace that is not there."""
+        known = {one.name for one in self.platform.workspaces()}
+        if name not in known:
+            raise NotFound(
+                f"There is no workspace '{plain(name)[:100]}'{did_you_mean(name, known)}:"
+                f" `{PROGRAM} workspaces` lists them"
+            )
 
     def _agrees(self, name: str) -> bool:
         if not sys.stdin.isatty():

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     from workers.assembly import Assembly
 
 log = logging.getLogger("stroem.worker")
+# options of workers in allocations, and the settings that say it elsewhere
+IN_ALLOCATIONS = {
+    "scheduler": "",
+    "output_dir": "output_root",
+    "pass_env": "pass_env",
+    "max_parallel_jobs": "max_concurrent",
+}
 
 
 class Command(OurCommand):
@@ -70,6 +77,7 @@ class Command(OurCommand):
             "--pass-env",
             action="append",
             default=[],
+            type=_variable,
             metavar="NAME",
             help="steps see this variable of the allocation's environment; * and ? match many",
         )
@@ -196,10 +204,21 @@ class Command(OurCommand):
             assembly.close()
 
 
+def _variable(text: str) -> str:
+    if not text.strip() or "=" in text:
+        raise ArgumentTypeError(f"must be a name or pattern such as OMP_*, not '{text[:60]}'")
+    return text
+
+
 def _place(options: dict[str, Any]) -> AllocationPlace | None:
     """The allocation that the options name. Other users must not be able to read the worker's
     credentials."""
     if options["allocation"] is None:
+        for name, setting in IN_ALLOCATIONS.items():
+            if options[name]:
+                cure = f"; elsewhere `{setting}` in the settings says it" if setting else ""
+                option = f"--{name.replace('_', '-')}"
+                raise CommandError(f"{option} needs --allocation{cure}", returncode=2)
         return None
     if options["job"] is None or options["scheduler"] is None or options["config"] is None:
         raise CommandError("--allocation needs --job, --scheduler and --config", returncode=2)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from apps.accounts.models import Role
@@ -27,6 +28,15 @@ tasks:
     flow: {one: {action: work}, gate: {action: ask}}
   short: {flow: {one: {action: work}}}
 """
+DESCRIBED = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]  # the package's own
+PARAMETERS = [
+    (path, one["name"])
+    for path, operations in DESCRIBED["paths"].items()
+    for one in operations.get("get", {}).get("parameters", ())
+    if one["in"] == "query"
+]
+# a place that was never reached, and a list of what is known
+MEAN_THE_BEGINNING = {"cursor", "after", "known"}
 NOBODY = "00000000-0000-0000-0000-000000000000"
 MAIN, SECRET = "workspaces/shop/tasks/main/execute", "workspaces/shop/secrets/pw"
 ASKED = "jobs/{open}/steps/gate"
@@ -40,6 +50,13 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("get", "jobs?xref=1", None, 400, "Unknown query parameter 'xref'; expected one of: workspace, task_name, status, source_type, search, id_prefix, limit, offset, cursor"),
     ("get", "jobs?status=done", None, 400, "Invalid status filter 'done'. Must be one of: pending, running, completed, failed, cancelled"),
     ("get", "jobs?status=failed&status=completed", None, 400, "The query parameter 'status' is given more than once"),
+    ("get", "jobs?status=", None, 400, "The query parameter 'status' has no value; leave it out, or give one of: pending, running, completed, failed, cancelled"),
+    ("get", "jobs?workspace=%20", None, 400, "The query parameter 'workspace' has no value; leave it out, or give the name of a workspace"),
+    ("get", "jobs?id_prefix", None, 400, "The query parameter 'id_prefix' has no value; leave it out, or give the first characters of a job's id, at least 4"),
+    ("get", "approvals?job=", None, 400, "The query parameter 'job' has no value; leave it out, or give the id of a job"),
+    ("get", "audit?since=", None, 400, "The query parameter 'since' has no value; leave it out, or give a time with its zone: 2026-01-31T12:00:00Z"),
+    ("get", "agents/costs?days=", None, 400, "The query parameter 'days' has no value; leave it out, or give a whole number between 1 and 366"),
+    ("get", "jobs/{open}/logs/search?q=", None, 400, "q must be a text of at most 200 characters"),
     ("get", "jobs?limit=many", None, 400, "limit must be a whole number of at least 1"),
     ("get", "jobs?task_name=main", None, 400, "task_name filter requires workspace"),
     ("get", "jobs/{open}/logs?after=yesterday", None, 400, "after must be the `next` of an earlier answer"),
@@ -96,6 +113,23 @@ def test_a_mistake_has_one_answer(
     answer = getattr(client, method)(address, body, format="json")
     assert (answer.status_code, answer.json()["error"]) == (status, sentence)
     assert set(Job.objects.values_list("pk", "status")) == before
+
+
+@pytest.mark.parametrize(("path", "name"), PARAMETERS, ids=str)
+def test_a_parameter_without_a_value_is_no_filter_that_lets_everything_pass(
+    jobs: dict[str, str], path: str, name: str
+) -> None:
+    """A script whose variable is unset must not get what it did not ask for."""
+    known = {"{job}": jobs["open"], "{workspace}": "shop", "{task}": "main", "{step}": "one"}
+    for place, value in known.items():
+        path = path.replace(place, value)
+    client = caller(is_superuser=True)
+    if name in MEAN_THE_BEGINNING:
+        assert client.get(f"{path}?{name}=").status_code == client.get(path).status_code
+        return
+    for given in ("", "%20")[: 1 if name == "q" else 2]:  # a blank can be looked for
+        answer = client.get(f"{path}?{name}={given}")
+        assert answer.status_code == 400 and name in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,15 @@ def test_the_status_of_its_jobs_is_shown_to_whoever_knows_the_secret() -> None:
     assert Client().get(path).status_code == 401
     assert Client().get("/hooks/push/jobs/x", **known).json() == {"error": "Invalid job ID"}
     assert Client().get(f"{path}?wait=true&timeout=0", **known).status_code == 400
+    for asked, sentence in {
+        "wait=yes": "wait must be true or false",
+        "wait=": "wait must be true or false",
+        "timeout=5": "timeout goes with wait=true",
+        "wait=true&timeout=": "timeout must be 1 to 300 seconds",
+        "waits=true": "Unknown query parameter; expected one of: wait, timeout, secret",
+    }.items():
+        refused = Client().get(f"{path}?{asked}", **known)
+        assert (refused.status_code, refused.json()) == (400, {"error": sentence})
     strange = Client().get(f"/hooks/open/jobs/{job}")
     assert (strange.status_code, strange.json()) == (404, {"error": "Job not found"})
 
