@@ -59,6 +59,18 @@ class Performed:
     scratch: Scratch | None = None
     user: User | None = None
     helper: Helper | PodHelper | None = None
+    is_clean: bool = False
+
+    def is_untouched(self) -> bool:
+        """Whether a short look shows that the attempt left its directories as they were, and
+        nothing else to tidy. Nobody looks again then."""
+        self.is_clean = (
+            self.helper is None
+            and self.user is None
+            and (self.scratch is None or self.scratch.is_untouched())
+            and (self.tree is None or self.tree.is_untouched())
+        )
+        return self.is_clean
 
 
 CANCELLED = StepOutcome(Verdict.CANCELLED, error="Job cancelled")
@@ -151,9 +163,11 @@ class Execution:
             if performed.user is not None:
                 self._users.end_all(performed.user)
             if performed.scratch is not None:
-                self._scratches.close(performed.scratch)
+                self._scratches.close(performed.scratch, is_clean=performed.is_clean)
             if performed.tree is not None:
-                self._workspaces.give_back(performed.digest, performed.tree)
+                self._workspaces.give_back(
+                    performed.digest, performed.tree, is_clean=performed.is_clean
+                )
         finally:
             if performed.user is not None:
                 self._users.give_back(performed.user)

@@ -4,7 +4,8 @@ bell or poll -> look -> claim -> perform -> finish and claim the next -> ... unt
 the turn is over, or the lane is closed
 
 Each slot has a tidier, which cleans up after a step while the slot waits for the database to take
-the report: no slot waits while another's million files are removed.
+the report: no slot waits while another's million files are removed. Where a look shows that there
+is nothing to clean, the slot does without it.
 """
 
 from __future__ import annotations
@@ -39,19 +40,27 @@ QUIET_S = 30.0  # without work, before polling slows down
 class Sweep:
     """One cleanup. `begin` it when the slot only waits; `wait` before using what it gives back."""
 
-    __slots__ = ("_has_begun", "_is_over", "_queue", "_work")
+    __slots__ = ("_has_begun", "_is_over", "_is_short", "_queue", "_work")
 
-    def __init__(self, work: Callable[[], None], queue: SimpleQueue[Sweep]) -> None:
+    def __init__(
+        self, work: Callable[[], None], is_short: Callable[[], bool], queue: SimpleQueue[Sweep]
+    ) -> None:
         self._work = work
+        self._is_short = is_short
         self._queue = queue
         self._has_begun = False
         self._is_over = threading.Lock()
         self._is_over.acquire()
 
     def begin(self) -> None:
-        """Start it in the other thread. Further calls do nothing."""
-        if not self._has_begun:
-            self._has_begun = True
+        """Start it in the other thread, or do it here if that is shorter than waking it. Further
+        calls do nothing."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        if self._is_short():
+            self.do()
+        else:
             self._queue.put(self)
 
     def do(self) -> None:
@@ -74,12 +83,15 @@ class Tidiers(threading.local):
     def __init__(self) -> None:
         self._queue: SimpleQueue[Sweep] | None = None
 
-    def sweep(self, work: Callable[[], None]) -> Sweep:
-        """Prepare `work` to run in the tidier's thread."""
+    def sweep(
+        self, work: Callable[[], None], is_short: Callable[[], bool] = lambda: False
+    ) -> Sweep:
+        """Prepare `work` to run in the tidier's thread; in the caller's if `is_short`, which must
+        not raise."""
         if self._queue is None:
             self._queue = SimpleQueue()
             threading.Thread(target=_serve, args=(self._queue,), name="tidier", daemon=True).start()
-        return Sweep(work, self._queue)
+        return Sweep(work, is_short, self._queue)
 
 
 def _serve(queue: SimpleQueue[Sweep]) -> None:
@@ -255,7 +267,9 @@ class Lane:
             performed = self._perform(attempt)
             asked_at = time.monotonic()
             if performed is not None:
-                sweep = self._tidiers.sweep(partial(self._performer.tidy, attempt, performed))
+                sweep = self._tidiers.sweep(
+                    partial(self._performer.tidy, attempt, performed), performed.is_untouched
+                )
                 if performed.ended is not None:
                     may_go_on = asked_at < turn_ends
                     settled = self._finish(attempt, performed.ended, sweep, may_go_on=may_go_on)

@@ -38,6 +38,7 @@ from workers.revisions import FOLDER_MODE, Revision, Revisions
 log = logging.getLogger("stroem.worker")
 INPUT = "input.json"
 Stamp = tuple[int, int, int, int, int]
+SHORT_LOOK = 64  # entries of a tree
 TICK_NS = 20_000_000  # change times advance in steps of up to 10 ms
 # the clock that change times come from
 CLOCK = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
@@ -91,6 +92,25 @@ class Tree:
     def take(self) -> None:
         """A step starts: it made all changes from now on."""
         self._taken_ns = time.clock_gettime_ns(CLOCK)
+
+    def is_untouched(self) -> bool:
+        """Whether a short look shows that a step changed nothing; never of a large tree."""
+        if len(self._manifest.files) + len(self._manifest.folders) > SHORT_LOOK:
+            return False
+        try:
+            with anchored.folder(self.path) as fd:
+                return self._is_whole(self._root, fd)
+        except OSError:
+            return False
+
+    def _is_whole(self, folder: _Folder, fd: int) -> bool:
+        if not self._is_as_it_was(folder, fd):
+            return False
+        for name, within in folder.folders.items():
+            with anchored.folder(name, fd) as inner:
+                if not self._is_whole(within, inner):
+                    return False
+        return True
 
     def heal(self) -> int:
         """Undo the step's changes; returns their number. Raises OSError."""
@@ -267,11 +287,12 @@ class Workspaces:
         tree.take()
         return tree
 
-    def give_back(self, digest: str, tree: Tree) -> None:
-        """After the step: restore the tree for the next one, or remove it if that fails."""
+    def give_back(self, digest: str, tree: Tree, *, is_clean: bool = False) -> None:
+        """After the step: restore the tree for the next one, unless it is untouched; remove it if
+        that fails."""
         kept = self._known[digest]
         try:
-            if tree.heal():
+            if not is_clean and tree.heal():
                 self.healed += 1
         except (OSError, RecursionError, PlatformError) as error:
             log.warning("removed a step's working tree, as restoring it failed: %s", error)
@@ -376,8 +397,19 @@ class Scratch:
         self.left_stamp = stamp_of(found) if is_bare else None
         return is_bare
 
+    def is_untouched(self) -> bool:
+        """Whether the times of the directories tell that the attempt changed nothing in them."""
+        try:
+            return (
+                self.holds_only_input()
+                and is_unchanged(self.left_stamp, os.lstat(self.left), self.taken_ns)
+                and not self.taken.exists()
+            )
+        except OSError:
+            return False
+
     def holds_only_input(self) -> bool:
-        """Whether the directory's times tell that the attempt changed nothing in it."""
+        """The same of the directory with the input."""
         if self.is_secret or not is_unchanged(
             self.folder_stamp, os.lstat(self.path), self.taken_ns
         ):
@@ -414,11 +446,12 @@ class Scratches:
         scratch.taken_ns = time.clock_gettime_ns(CLOCK)
         return scratch
 
-    def close(self, scratch: Scratch) -> None:
-        """Empty the directory for reuse; if that fails, remove it."""
+    def close(self, scratch: Scratch, *, is_clean: bool = False) -> None:
+        """Empty the directory for reuse, unless it is untouched; if that fails, remove it."""
         try:
-            self._empty(scratch)
-            self._clear(scratch)
+            if not is_clean:
+                self._empty(scratch)
+                self._clear(scratch)
         except OSError as error:
             log.warning("emptying a scratch directory failed: %s", error)
             for path in (scratch.path, scratch.left, scratch.taken):

@@ -22,6 +22,19 @@ def test_it_sweeps_beside_the_one_who_asked() -> None:
     assert swept_by == ["tidier"]
 
 
+def test_what_is_short_is_done_once_by_the_one_who_asked() -> None:
+    swept_by: list[str] = []
+    sweep = Tidiers().sweep(
+        lambda: swept_by.append(threading.current_thread().name), is_short=lambda: True
+    )
+    assert not swept_by
+    sweep.begin()
+    sweep.begin()
+    assert swept_by == [threading.current_thread().name]
+    sweep.wait()
+    assert len(swept_by) == 1
+
+
 def test_it_waits_until_it_is_let_and_sweeps_once() -> None:
     swept: list[int] = []
     tidiers = Tidiers()

@@ -17,7 +17,7 @@ from tests.standalone.processes import eventually
 from tests.workers.tarballs import linked_tarball, odd_tarball, tarball
 from workers.archive import unpack
 from workers.disk import WorkerDirectory, remove
-from workers.trees import Scratches, Tree, Workspaces
+from workers.trees import SHORT_LOOK, Scratches, Tree, Workspaces
 
 FILES = {
     "flow.yaml": "a: 1\n",
@@ -171,8 +171,10 @@ def test_what_a_step_does_to_its_tree_is_gone_for_the_next_one(
     pristine = contents(tree.path)
     if is_old:
         take_when_old(workspaces, tree, listed)
+        assert tree.is_untouched()
     time.sleep(pause)  # not a wait: both sides of the file system's clock tick are meant
     vandalise(tree.path)
+    assert not tree.is_untouched()
     workspaces.give_back(DIGEST, tree)
     again = workspaces.take(1, DIGEST)
     assert again is tree
@@ -366,7 +368,7 @@ def test_only_an_empty_directory_for_artifacts_is_passed_over(scratches, is_old,
     scratch = open_when_old(scratches, b"{}", listed) if is_old else scratches.open(b"{}")
     assert not scratch.may_hold_artifacts
     (scratch.left / "folder").mkdir()
-    assert scratch.may_hold_artifacts
+    assert scratch.may_hold_artifacts and not scratch.is_untouched()
     (scratch.left / "folder").rmdir()
     scratch.left.rmdir()
     assert scratch.may_hold_artifacts
@@ -412,7 +414,9 @@ def open_when_old(scratches, data: bytes, listed: list[int]):
         return not listed
 
     eventually(is_old, 10)
-    return scratches.open(data)
+    scratch = scratches.open(data)
+    assert scratch.is_untouched()
+    return scratch
 
 
 @pytest.mark.parametrize("is_old", [False, True], ids=["new", "old"])
@@ -423,6 +427,7 @@ def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil, is_o
     data = b'{"a": 1}'
     first = open_when_old(scratches, data, listed) if is_old else scratches.open(data)
     spoil(first)
+    assert not first.is_untouched()
     scratches.close(first)
     for data in (b'{"a": 1}', b'{"b": 22}', b'{"b": 22}'):
         again = scratches.open(data)
@@ -438,8 +443,24 @@ def test_the_next_attempt_finds_nothing_of_the_one_before(scratches, spoil, is_o
 def test_what_is_secret_is_gone_however_old_its_directory(scratches, listed):
     scratches.close(open_when_old(scratches, b"{}", listed))
     secret = scratches.open(b"{}", is_secret=True)
+    assert not secret.is_untouched()
     scratches.close(secret)
     assert list(secret.path.iterdir()) == []
+
+
+def test_what_an_attempt_took_from_others_is_removed_after_it(scratches, listed):
+    scratch = open_when_old(scratches, b"{}", listed)
+    scratch.taken.mkdir()
+    assert not scratch.is_untouched()
+    scratches.close(scratch)
+    assert not scratches.open(b"{}").taken.exists()
+
+
+def test_a_large_tree_takes_no_short_look(workspaces, shelf, listed):
+    shelf.archives[1] = tarball({f"file{n}": "x" for n in range(SHORT_LOOK + 1)}, {})
+    tree = workspaces.take(1, DIGEST)
+    take_when_old(workspaces, tree, listed)
+    assert not tree.is_untouched()
 
 
 def test_a_scratch_directory_that_is_gone_is_replaced(scratches):
