@@ -98,9 +98,13 @@ class PlatformCommand(OurCommand):
         try:
             yield
         except DatabaseError as error:
-            first = str(error).strip().splitlines() or ["no reason given"]
-            sentence = f"The database cannot be used: {first[0]}. {_cure(error)}"
-            raise CommandError(sentence, returncode=REFUSED) from error
+            raise CommandError(told(error), returncode=REFUSED) from error
+
+
+def told(error: DatabaseError) -> str:
+    """What to do about a database that is away or of another version."""
+    first = str(error).strip().splitlines() or ["no reason given"]
+    return f"The database cannot be used: {first[0]}. {_cure(error)}"
 
 
 def _cure(error: DatabaseError) -> str:

@@ -14,7 +14,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import ManagementUtility, get_commands, load_command_class
 from django.core.management.base import BaseCommand
+from django.db import OperationalError
 
+from console.managed import told
 from engine import VERSION
 from engine.spec.problems import nearest
 
@@ -54,6 +56,13 @@ class Program(ManagementUtility):
                 super().execute()
         except ImproperlyConfigured as error:
             _refuse(f"configuration: {error}")
+        except OperationalError as error:
+            if "--traceback" in words or not self._is_for_operators(words[0]):
+                raise
+            _refuse(f"error: {told(error)}")
+
+    def _is_for_operators(self, name: str) -> bool:
+        return name in LENT or get_commands().get(name) in OURS
 
     def fetch_command(self, subcommand: str) -> BaseCommand:
         known = get_commands()

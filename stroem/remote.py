@@ -306,8 +306,16 @@ class Remote:
         return int(self._server.send("DELETE", "workspaces", name)["removed_jobs"])
 
     def triggers(self, workspace: str | None) -> list[port.TriggerLine]:
-        named = {} if workspace is None else {"workspace": workspace}
-        found = self._server.get("triggers", limit=100, **named)["items"]
+        if workspace is not None:
+            self._check_names(workspace, None)
+        found: list[Any] = []
+        while True:
+            page = self._server.get(
+                "triggers", workspace=workspace, limit=PAGE, offset=len(found) or None
+            )
+            found += page["items"]
+            if not page["items"] or len(found) >= page["total"]:
+                break
         return [
             port.TriggerLine(
                 one["workspace"], one["name"], one["state"], one["type"], one["fires"],

@@ -146,17 +146,23 @@ _WORDS = {  # DRF's, and ours, which say what to send
 def _sentence(detail: Any, name: str = "") -> str:
     """One line from DRF's nested errors: `name is required`."""
     if isinstance(detail, dict):
-        return "; ".join(
-            _sentence(inner, "" if key == "non_field_errors" else str(key))
-            for key, inner in detail.items()
-        )
+        return "; ".join(_sentence(inner, _place(name, key)) for key, inner in detail.items())
     if isinstance(detail, list):
         return "; ".join(_sentence(inner, name) for inner in detail)
     text = str(detail)
+    if text.startswith("Invalid data. Expected a dictionary"):
+        return f"{name or 'the body'} must be an object"
     if not name or text.lower().startswith(name):
         return text
     said = next((ours for theirs, ours in _WORDS.items() if text.startswith(theirs)), "")
     return f"{name} {said}" if said else f"{name}: {text}"
+
+
+def _place(name: str, key: Any) -> str:
+    """Where in the body: `scopes[1]`, `values.port`."""
+    if key == "non_field_errors":
+        return name
+    return f"{name}[{key}]" if isinstance(key, int) else f"{name}.{key}" if name else str(key)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:

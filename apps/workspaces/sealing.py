@@ -13,9 +13,13 @@ import os
 from functools import lru_cache
 from typing import Any
 
+import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
+from django.db import connection
+from django.db.models import Model
+from psycopg import sql
 
 from apps.workspaces.errors import SealError
 
@@ -47,6 +51,15 @@ def unseal_bytes(sealed: bytes | memoryview) -> bytes:
         f"a stored value was sealed with key {head[2:].hex()}, which is not among STROEM_KEYS; add"
         " that key to the list"
     )
+
+
+def store(row: Model, sealed: bytes) -> None:
+    """Write the row's column `sealed`, in the caller's transaction. As a parameter of its own:
+    Django writes bytes into the statement, as hex, which takes four times their size in memory."""
+    table, key = sql.Identifier(row._meta.db_table), sql.Identifier(row._meta.pk.attname)
+    statement = sql.SQL("UPDATE {} SET sealed = %b WHERE {} = %s").format(table, key)
+    with connection.wrap_database_errors:
+        psycopg.Cursor(connection.connection).execute(statement, (sealed, row.pk))
 
 
 def seal(value: Any) -> bytes:

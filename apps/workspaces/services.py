@@ -29,7 +29,7 @@ from apps.workspaces.models import (
 )
 from apps.workspaces.problems import plain
 from apps.workspaces.revisions import strip
-from apps.workspaces.sealing import seal, seal_bytes
+from apps.workspaces.sealing import seal, seal_bytes, store
 from apps.workspaces.sources.git import GitSource, check_ref, check_url, newest_commit, read_git
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.sources.single import read_file
@@ -336,8 +336,11 @@ def _store_archive(tree: Tree) -> Blob:
     archive = tree.archive()
     digest = hashlib.sha256(archive).hexdigest()
     if not Blob.objects.filter(pk=digest).exists():
-        fresh = Blob(digest=digest, size_bytes=len(archive), sealed=seal_bytes(archive))
+        fresh = Blob(digest=digest, size_bytes=len(archive), sealed=b"")
         Blob.objects.bulk_create([fresh], ignore_conflicts=True)
+        sealed = seal_bytes(archive)
+        del archive  # a reader's memory is limited
+        store(fresh, sealed)
     return Blob.objects.only("pk").get(pk=digest)
 
 

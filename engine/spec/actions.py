@@ -201,6 +201,9 @@ def _read_runtime(entry: Entry) -> str | None:
 
 def _read_people(entry: Entry) -> dict[str, tuple[str, ...]]:
     people = {"users": entry.texts("users"), "groups": entry.texts("groups")}
+    for key, names in people.items():
+        if not all(name.strip() for name in names):
+            entry.complain(key, "holds an empty name", "approvers")
     if isinstance(entry.node.value, dict) and not any(people.values()):
         entry.problems.error(
             entry.node.place, "approvers", f"{entry.subject} must name users or groups"

@@ -20,6 +20,7 @@ _MOST_NAMES = 5
 _MOST_TASK_SECONDS = 604_800
 _ON_SERVER = ("task", "agent", "approval")
 _LONGEST = 200
+_INLINE = "_inline:"
 _CONTEXT = ("input", "secret", "secrets", "each", "hook", "state", "global_state")
 _NAMED_IN_ADDRESSES = (
     "actions", "tasks", "triggers", "connections", "connection_types", "mcp_servers",
@@ -89,7 +90,7 @@ def check_reserved_names(draft: Draft) -> Iterator[Problem]:
                 " rename it"
             )
             yield warning(place, "reserved-name", message)
-    for section, prefix in (("actions", "_inline:"), ("tasks", "_hook:"), ("tasks", "_check:")):
+    for section, prefix in (("actions", _INLINE), ("tasks", "_hook:"), ("tasks", "_check:")):
         for name, named in draft.sections[section].items():
             if name.startswith(prefix):
                 message = (
@@ -348,9 +349,9 @@ def check_self_references(draft: Draft) -> Iterator[Problem]:
     """No step and no hook of a task may start the same task again."""
     for task, name, step, action in _steps(draft):
         if action and action.task == task:
-            yield _self_reference(
-                task, f"step '{shorten(name)}'", step.action, draft.in_step(task, name, "action")
-            )
+            key = "task" if step.action in draft.inline else "action"
+            place = draft.in_step(task, name, key)
+            yield _self_reference(task, f"step '{shorten(name)}'", step.action, place)
     for owner, subject, hook in _hooks(draft):
         action = draft.workspace.actions.get(hook.action)
         if owner is not None and action and action.task == owner:
@@ -359,10 +360,8 @@ def check_self_references(draft: Draft) -> Iterator[Problem]:
 
 
 def _self_reference(task: str, where: str, action: str, place: Place) -> Problem:
-    message = (
-        f"{task_subject(task)} {where} uses action '{shorten(action)}' which references back to the"
-        " same task (self-reference)"
-    )
+    how = "" if action.startswith(_INLINE) else f"uses action '{shorten(action)}' which "
+    message = f"{task_subject(task)} {where} {how}references back to the same task (self-reference)"
     return error(place, "self-reference", message)
 
 

@@ -44,7 +44,7 @@ def check_trigger_tasks(draft: Draft) -> Iterator[Problem]:
             (("target_task",), "target task", trigger.options.get("target_task")),
             (("on_job", "task"), "task", None if workspace else watched),
         ):
-            if not task or draft.has("tasks", task):
+            if not (task and task.strip()) or draft.has("tasks", task):
                 continue
             hint = did_you_mean(task, draft.sections["tasks"])
             message = f"{subject} references non-existent {kind} '{shorten(task)}'{hint}"
@@ -122,7 +122,7 @@ def check_webhooks(draft: Draft) -> Iterator[Problem]:
 def check_event_sources(draft: Draft) -> Iterator[Problem]:
     for name, subject, trigger in _triggers(draft, "event_source"):
         task = trigger.options["task"]
-        if task is not None and task == trigger.options["target_task"]:
+        if task and task == trigger.options["target_task"]:
             message = (
                 f"{subject}: consumer task and target_task cannot be the same ('{shorten(task)}')"
             )

@@ -90,6 +90,13 @@ class Entry:
             self.complain(key, f"must be text, not {node.kind}")
         return None
 
+    def refuse_empty(self, keys: Iterable[str]) -> None:
+        """Where an empty text would count as nothing at all."""
+        for key in keys:
+            node = self.get(key)
+            if node is not None and isinstance(node.value, str) and not node.value.strip():
+                self.complain(key, "is empty: give a value, or remove the key", "empty-field")
+
     def loose_text(self, key: str) -> str | None:
         """Text, or a number or true/false as the author wrote it."""
         node = self.get(key)

@@ -279,6 +279,7 @@ def _read_hook_list(entry: Entry, owner: str, event: str) -> list[Hook]:
         hook.refuse_unknown(("action", "input"))
         action = hook.text("action")
         hook.require("action", node.place)
+        hook.refuse_empty(("action",))
         # an unreadable hook keeps its index in the list, so that later messages count correctly
         found.append(Hook(action or "", read_values(hook), hook.at("action")))
     return found

@@ -31,6 +31,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     ),
     "job": (*_STARTS, "on_job"),
 }  # fmt: skip
+_NEVER_EMPTY = ("task", "target_task", "timezone", "mode", "idempotency_key", "filter")
 _ON_JOB = ("workspace", "task", "status")
 REQUIRED = {
     "scheduler": ("cron", "task"),
@@ -49,6 +50,7 @@ def read_trigger(entry: Entry, place: Place) -> Trigger | None:
         if entry.get(key) is None:
             message = f"{entry.subject} is type '{declared}' but missing '{key}' field"
             entry.problems.error(place, "missing-field", message)
+    entry.refuse_empty(_NEVER_EMPTY)
     options = {"task": entry.text("task"), **_READERS[declared](entry), **_read_key(entry)}
     if declared != "event_source":
         options |= _read_start(entry)
@@ -167,6 +169,7 @@ def _read_job(entry: Entry) -> dict[str, Any]:
     inner = Entry(node, f"{entry.subject} on_job", entry.problems)
     inner.refuse_unknown(_ON_JOB)
     inner.require("task", entry.at("on_job"))
+    inner.refuse_empty(("workspace", "task"))
     return {
         "on_job": {
             "workspace": inner.text("workspace"),

@@ -21,8 +21,10 @@ from apps.artifacts.state.keeping import Writer
 from apps.jobs.models import Job
 from apps.workspaces.models import Connection, Secret, Workspace
 from engine.state import Change
+from stroem import remote
 from stroem.http import Server
 from stroem.profiles import Profile
+from stroem.remote import Remote
 from tests.acceptance.house import manage
 from tests.acceptance.serving import Served
 from tests.apps.artifacts.builders import shelve
@@ -222,6 +224,20 @@ def test_what_is_wrong_is_one_sentence(laptop: Laptop, served: Served) -> None:
     ):
         assert sentence in laptop.complaint(*words), words
     assert Job.objects.count() == 0
+
+
+def test_triggers_are_listed_however_many_there_are(
+    house: House, laptop: Laptop, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = "".join(
+        f"  t{n}: {{type: scheduler, cron: '0 0 1 1 *', task: main}}\n" for n in range(5)
+    )
+    workspace(house.folder / "ticking", f"{FLOW}triggers:\n{ticks}", "ticking")
+    monkeypatch.setattr(remote, "PAGE", 2)
+    url, key = f"http://127.0.0.1:{served.port}", key_of(Role.ADMIN, "tick@example.org")
+    found = Remote(Server(Profile(url, key))).triggers("ticking")
+    assert [one.name for one in found] == [f"t{n}" for n in range(5)]
+    assert laptop.complaint("triggers", "list", "tikking") == "error: Workspace 'tikking' not found"
 
 
 def test_a_viewer_sees_and_does_nothing(laptop: Laptop, served: Served) -> None:

@@ -318,7 +318,7 @@ def test_sweeps_and_other_workspaces_go_on_while_hostile_ones_are_read(
     until(lambda: left_over() == [])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_largest_workspace_fits_into_the_default_memory(tmp_path: Path) -> None:
     folder = hostile.harmless(tmp_path / "ws")
     for number in range(39):  # nothing can be compressed

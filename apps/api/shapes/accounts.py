@@ -46,13 +46,21 @@ class MeShape(Shape[User]):
         return sorted(user.groups.values_list("name", flat=True))
 
 
+def scope_field() -> serializers.ChoiceField:
+    known = ", ".join(Scope)
+    return serializers.ChoiceField(
+        choices=list(Scope),
+        error_messages={"invalid_choice": f"'{{input}}' is no scope: known are {known}"},
+    )
+
+
 class KeyRequest(Asked):
     name = serializers.CharField(
         max_length=200, error_messages=dict.fromkeys(("required", "blank", "null"), NAME)
     )
     expires_in_days = serializers.IntegerField(required=False, allow_null=True, max_value=36500)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=list(Scope)),
+        child=scope_field(),
         required=False,
         max_length=10,
         help_text="`admin` if they are left out: everything its owner may do",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from apps.accounts.models import Scope
+from apps.api.shapes.accounts import scope_field
 from apps.api.shapes.base import Asked, Shape, Values
 
 
@@ -13,7 +13,7 @@ class DeviceRequest(Asked):
         max_length=150, required=False, allow_blank=True, help_text="What the person is shown"
     )
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=list(Scope)),
+        child=scope_field(),
         required=False,
         max_length=10,
         help_text="Of the key; `admin` if they are left out",

@@ -81,6 +81,8 @@ def _chosen(request: Request) -> QuerySet[Entry]:
     """Raises ParseError."""
     given = {name: request.query_params.get(name, "") for name in reading.COLUMNS}
     since, until = (_time(request, name) for name in TIMES)
+    if since and until and since >= until:
+        raise ParseError("since must be before until")
     rows = reading.chosen(given, since, until)
     return reading.searched(rows, request.query_params.get("search", ""))
 

@@ -21,7 +21,7 @@ from apps.workspaces.libraries.fetching import check, fetch, folder_of, pin_of
 from apps.workspaces.libraries.lock import NAME as LOCK
 from apps.workspaces.libraries.lock import Pin
 from apps.workspaces.models import Library, Workspace
-from apps.workspaces.sealing import seal_bytes, unseal_bytes
+from apps.workspaces.sealing import seal_bytes, store, unseal_bytes
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.sources.tree import Limits, SourceFile, Tree
 from engine.errors import Conflict, NotFound
@@ -88,13 +88,16 @@ class _Shelf:
             "ref": made.ref,
             "commit": made.commit,
             "tree": made.tree,
-            "sealed": seal_bytes(tree.archive()),
             "is_locked": pin is not None,
             "is_due": False,
             "pinned_at": Now(),
             "pinned_by": by or FIRST,
         }
-        Library.objects.update_or_create(workspace=self._workspace, name=name, defaults=values)
+        with transaction.atomic():
+            stored = Library.objects.update_or_create(
+                workspace=self._workspace, name=name, defaults=values
+            )[0]
+            store(stored, seal_bytes(tree.archive()))
 
 
 def _stored(row: Library) -> Tree:

@@ -10,6 +10,7 @@ from typing import Any
 
 from console.arguments import whole_number
 from console.operator_command import OperatorCommand
+from engine.errors import InputError
 
 FILTERS = {
     "who": "entries of this person, by e-mail",
@@ -49,6 +50,8 @@ class Command(OperatorCommand):
         parser.add_argument("--limit", type=whole_number(1, MOST), help="at most so many")
 
     def act(self, **options: Any) -> int:
+        if options["since"] and options["until"] and options["since"] >= options["until"]:
+            raise InputError({"since": "--since must be before --until"})
         wanted = {name: options[name] for name in (*FILTERS, "since", "until") if options[name]}
         for number, row in enumerate(self.platform.audit(wanted)):
             if options["limit"] is not None and number >= options["limit"]:

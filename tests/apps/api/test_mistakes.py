@@ -83,6 +83,9 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("post", "auth/api-keys", {"expires_in_days": 3}, 400, "Name is required"),
     ("post", "auth/api-keys", {"name": "ci", "expires_in_days": -1}, 400, "expires_in_days must be positive"),
     ("post", "auth/login", {"user": "me"}, 400, "Unknown key 'user'; expected one of: email, password, code"),
+    ("post", "auth/api-keys", {"name": "ci", "scopes": ["jobs:read", "all"]}, 400, "scopes[1]: 'all' is no scope: known are jobs:read, jobs:run, approvals:decide, admin"),
+    ("post", "auth/api-keys", ["ci"], 400, "the body must be an object"),
+    ("get", "audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", None, 400, "since must be before until"),
     ("get", "workers/42", None, 400, "Invalid worker ID"),
 ]  # fmt: skip
 
