@@ -96,29 +96,34 @@ def supervise(
     try:
         process, place = _start(command, user, reading, pool)
         try:
-            if guard is not None:
-                guard.watch(process.pid)
-            stop.on_set(bell.ring)
-            return _Supervision(
-                process,
-                attempt,
-                read,
-                reading,
-                stop,
-                bell,
-                deadline,
-                grace_s,
-                walltime_grace_s,
-                pool,
-                place,
-                is_heard_out=command.is_heard_out,
-            ).run()
+            try:
+                if guard is not None:
+                    guard.watch(process.pid)
+                stop.on_set(bell.ring)
+                supervision = _Supervision(
+                    process,
+                    attempt,
+                    read,
+                    reading,
+                    stop,
+                    bell,
+                    deadline,
+                    grace_s,
+                    walltime_grace_s,
+                    pool,
+                    place,
+                    is_heard_out=command.is_heard_out,
+                )
+            except BaseException:  # no guard, no descriptor: nobody would end what has been started
+                strays.end(strays.Hunt((process.pid,), attempt), 0.0, between=process.poll)
+                raise
+            return supervision.run()
         finally:
             offspring.forget(process)
-            if guard is not None:
-                guard.forget(process.pid)
             if pool is not None and place is not None and place.cell is not None:
                 pool.give_back(place.cell)
+            if guard is not None:
+                guard.forget(process.pid)
     finally:
         bell.close()
         for fd in reading:

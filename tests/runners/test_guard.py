@@ -489,6 +489,20 @@ def test_two_workers_with_the_same_number_and_start_have_marks_of_their_own():
     assert len({mark.partition("@")[2] for mark in marks}) == 2
 
 
+def test_a_step_that_cannot_be_guarded_does_not_go_on(tmp_path, monkeypatch):
+    """Its worker reports it as failed: nothing of it may run any more."""
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+    os.kill(guard.pid, signal.SIGKILL)
+    until(lambda: is_gone(guard.pid))
+    monkeypatch.setattr(guards.sys, "executable", "/nowhere/python")  # no other one can start
+    order = build_order(tmp_path, "sleep 300; true")
+    with pytest.raises(PlatformError, match="could not be started"):
+        runner.run(order, Log(), Stop())
+    assert not strays.Hunt(attempt=order.attempt).look()
+
+
 def test_a_runner_without_a_guard_works(tmp_path):
     runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"))
     assert runner.run(build_order(tmp_path, "true"), Log(), Stop()).verdict is Verdict.SUCCEEDED
