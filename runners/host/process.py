@@ -96,29 +96,26 @@ def supervise(
     try:
         process, place = _start(command, user, reading, pool)
         try:
-            try:
-                if guard is not None:
-                    guard.watch(process.pid)
-                stop.on_set(bell.ring)
-                supervision = _Supervision(
-                    process,
-                    attempt,
-                    read,
-                    reading,
-                    stop,
-                    bell,
-                    deadline,
-                    grace_s,
-                    walltime_grace_s,
-                    pool,
-                    place,
-                    is_heard_out=command.is_heard_out,
-                )
-            except BaseException:  # no guard, no descriptor: nobody would end what has been started
-                strays.end(strays.Hunt((process.pid,), attempt), 0.0, between=process.poll)
-                raise
-            return supervision.run()
+            if guard is not None:
+                guard.watch(process.pid)
+            stop.on_set(bell.ring)
+            return _Supervision(
+                process,
+                attempt,
+                read,
+                reading,
+                stop,
+                bell,
+                deadline,
+                grace_s,
+                walltime_grace_s,
+                pool,
+                place,
+                is_heard_out=command.is_heard_out,
+            ).run()
         finally:
+            if process.returncode is None:  # no guard, no descriptor: nobody else would end it
+                strays.end(strays.Hunt((process.pid,), attempt), 0.0, between=process.poll)
             offspring.forget(process)
             if pool is not None and place is not None and place.cell is not None:
                 pool.give_back(place.cell)
