@@ -343,7 +343,7 @@ def _toolchains() -> Iterator[Finding]:
 def _cells() -> Iterator[Finding]:
     from runners.guard import offspring, strays
 
-    found = offspring.make_cells(strays.identify(os.getpid()))
+    found = offspring.make_cells(strays.identify_keeper(os.getpid()))
     if found is not None:
         strays.remove_cells(found.root)
         yield ok("processes", "each local step gets a cgroup: nothing that it starts outlives it")

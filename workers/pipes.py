@@ -1,7 +1,7 @@
 """The command `stroem-step`: what a step asks of its worker while it runs.
 
 A directory of the attempt holds the command, a shell script, and named pipes: a process of the step
-takes a slot from `free`, writes its question into `N.in` and reads the answer from `N.out`. So no
+takes a slot from `free`, opens `N.out` for its answer and writes its question into `N.in`. So no
 credential is in the step, and a container needs the directory only for reading.
 """
 
@@ -13,7 +13,8 @@ import os
 import select
 import stat
 import threading
-import time
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,23 +31,30 @@ from workers.trees import Scratch
 
 log = logging.getLogger("stroem.worker")
 FOLDER = "helper"
-SLOTS = "1234"  # questions are answered one after the other
+SLOTS = "1234"  # answers are found one after the other, and read at the pace of each
 PROGRAM = Path(__file__).with_name(f"{HELPER}.sh")
-WAITS_S = 5.0  # for whoever asked to open its answer
 _PIECE = 1 << 16
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class _Gone(Exception):
-    """Nobody reads the answer any more, or the step has ended."""
-
-
 @dataclass(slots=True)
 class _Slot:
+    """Two pipes, for one turn. Who asks opens both before its question ends, so the answer cannot
+    reach another: for the next turn they are made anew."""
+
     name: str
-    fd: int
+    asking: int
+    answering: int
     asked: bytearray = field(default_factory=bytearray)
+    pieces: Generator[bytes] | None = None  # of the answer
+    rest: memoryview = field(default_factory=lambda: memoryview(b""))
+
+    def close(self) -> None:
+        if self.pieces is not None:
+            self.pieces.close()
+        os.close(self.asking)
+        os.close(self.answering)
 
 
 class Helper:
@@ -61,9 +69,12 @@ class Helper:
         self._questions = questions
         with anchored.folder(scratch) as above:
             self._fd = anchored.make_folder(FOLDER, above, 0o755)
-        self._inodes: dict[str, int] = {}
         self._wake, self._waker = os.pipe()
-        self._slots = self._furnish()
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        self._inodes: dict[str, int] = {}
+        self._slots: dict[int, _Slot] = {}  # by the descriptor that is waited for
+        self._furnish()
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, name="stroem-helper", daemon=True)
         self._thread.start()
@@ -80,11 +91,11 @@ class Helper:
         os.close(self._waker)
         self._thread.join()
         for slot in self._slots.values():
-            os.close(slot.fd)
+            slot.close()
         for fd in (self._free, self._wake, self._fd):
             os.close(fd)
 
-    def _furnish(self) -> dict[int, _Slot]:
+    def _furnish(self) -> None:
         program = os.open(HELPER, anchored.FRESH, 0o700, dir_fd=self._fd)
         try:
             anchored.write_all(program, PROGRAM.read_bytes())
@@ -94,13 +105,24 @@ class Helper:
         os.fchmod(self._fd, 0o755)
         self._make("free")
         self._free = self._open("free", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        slots = []
         for name in SLOTS:
-            self._make(f"{name}.in")
-            self._make(f"{name}.out")
-            slots.append(_Slot(name, self._open(f"{name}.in", _READ)))
-        os.write(self._free, SLOTS.encode())
-        return {slot.fd: slot for slot in slots}
+            self._offer(name)
+
+    def _offer(self, name: str) -> None:
+        """Two new pipes for the next one who takes this name."""
+        asking = self._renew(f"{name}.in")
+        reading = self._renew(f"{name}.out")
+        answering = self._open(f"{name}.out", _WRITE)
+        os.close(reading)  # it is enough that somebody writes: who opens it does not wait
+        self._slots[asking] = _Slot(name, asking, answering)
+        self._poll.register(asking, select.POLLIN)
+        os.write(self._free, name.encode())
+
+    def _renew(self, name: str) -> int:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+        self._make(name)
+        return self._open(name, _READ)
 
     def _make(self, name: str) -> None:
         """A pipe for every user that can reach it: the directory above is the step's alone."""
@@ -118,51 +140,62 @@ class Helper:
         return fd
 
     def _serve(self) -> None:
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        for fd in self._slots:
-            poll.register(fd, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in self._poll.poll():
                 if fd == self._wake:
                     return
                 try:
-                    self._hear(self._slots[fd], poll)
-                except _Gone:
-                    return
+                    self._go_on(self._slots[fd])
                 except OSError as error:
                     log.warning("%s: %s", HELPER, error, extra=fields(self._attempt.claim))
                     return
 
-    def _hear(self, slot: _Slot, poll: select.poll) -> None:
-        """Read on; at the end of a question, answer it and free the slot."""
+    def _go_on(self, slot: _Slot) -> None:
+        """Read on, or write on. Others do not wait for one that stands still meanwhile."""
         try:
-            while piece := os.read(slot.fd, _PIECE):
-                slot.asked += piece[: MOST_BYTES + 1 - len(slot.asked)]
+            if slot.pieces is None:
+                self._read(slot)
+                return
+            if not self._write(slot):
+                return
         except BlockingIOError:
-            return  # more is to come
-        self._renew(slot, poll)
-        asked, slot.asked = bytes(slot.asked), bytearray()
+            return
+        except BrokenPipeError:
+            pass  # who asked is gone
+        self._poll.unregister(slot.answering)
+        del self._slots[slot.answering]
+        slot.close()
+        self._offer(slot.name)
+
+    def _read(self, slot: _Slot) -> None:
+        """At the end of a question, find its answer."""
+        while piece := os.read(slot.asking, _PIECE):
+            slot.asked += piece[: MOST_BYTES + 1 - len(slot.asked)]
+        slot.pieces = self._in_pieces(self._ask(bytes(slot.asked)))
+        self._poll.unregister(slot.asking)
+        self._slots[slot.answering] = self._slots.pop(slot.asking)
+        self._poll.register(slot.answering, select.POLLOUT)
+
+    def _in_pieces(self, answer: Answer) -> Generator[bytes]:
         try:
-            self._reply(slot.name, self._ask(asked))
-            self._part(slot)
+            yield f"{answer.code} {answer.size}\n".encode() + answer.text
+            while answer.stream is not None and (piece := answer.stream.read(_PIECE)):
+                yield piece
+        except Exception:  # an outer edge: who asked sees that the file did not come whole
+            log.exception("%s failed", HELPER, extra=fields(self._attempt.claim))
         finally:
-            os.write(self._free, slot.name.encode())
+            if answer.stream is not None:
+                answer.stream.close()
 
-    def _part(self, slot: _Slot) -> None:
-        """Whoever asked may still read: the next one gets its answer from a pipe of its own."""
-        os.unlink(f"{slot.name}.out", dir_fd=self._fd)
-        self._make(f"{slot.name}.out")
-
-    def _renew(self, slot: _Slot, poll: select.poll) -> None:
-        """A pipe whose writer is gone reports that until it is opened anew."""
-        poll.unregister(slot.fd)
-        fresh = self._open(f"{slot.name}.in", _READ)
-        del self._slots[slot.fd]
-        os.close(slot.fd)
-        slot.fd = fresh
-        self._slots[fresh] = slot
-        poll.register(fresh, select.POLLIN)
+    def _write(self, slot: _Slot) -> bool:
+        """One piece, as far as it is taken now; whether the answer is complete."""
+        if not slot.rest:
+            assert slot.pieces is not None, "it is asked first"
+            slot.rest = memoryview(next(slot.pieces, b""))
+            if not slot.rest:
+                return True
+        slot.rest = slot.rest[os.write(slot.answering, slot.rest) :]
+        return False
 
     def _ask(self, asked: bytes) -> Answer:
         try:
@@ -178,47 +211,6 @@ class Helper:
         return self._attempt.stop.reason is not None or bool(
             select.select([self._wake], [], [], 0)[0]
         )
-
-    def _reply(self, name: str, answer: Answer) -> None:
-        """Write the answer as fast as it is read. Raises _Gone if the step ends meanwhile."""
-        try:
-            fd = self._reader(f"{name}.out")
-            if fd is None:
-                return
-            try:
-                self._write(fd, f"{answer.code} {answer.size}\n".encode())
-                self._write(fd, answer.text)
-                while answer.stream is not None and (piece := answer.stream.read(_PIECE)):
-                    self._write(fd, piece)
-            finally:
-                os.close(fd)
-        except BrokenPipeError:
-            return
-        finally:
-            if answer.stream is not None:
-                answer.stream.close()
-
-    def _reader(self, name: str) -> int | None:
-        """The pipe once somebody reads from it; None if nobody does."""
-        until = time.monotonic() + WAITS_S
-        while time.monotonic() < until:
-            try:
-                return self._open(name, _WRITE)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-            if select.select([self._wake], [], [], 0.005)[0]:
-                raise _Gone
-        return None
-
-    def _write(self, fd: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(fd, view) :]
-            except BlockingIOError:
-                if self._wake in select.select([self._wake], [fd], [])[0]:
-                    raise _Gone from None
 
 
 class PodHelper:

@@ -21,8 +21,9 @@ TEXT
 # ask VERB ARGUMENTS...: the answer on standard output, its size in the variable `size` is checked by `get`.
 ask() {
     slot=$(dd bs=1 count=1 2>/dev/null <"$here/free") && [ -n "$slot" ] || fail 69 "the worker does not answer"
-    printf '%s\0' "$#" "$@" >>"$here/$slot.in" || fail 69 "the worker does not answer"
+    # The answer's pipe is opened before the question ends: nobody else's answer can come from it.
     {
+        printf '%s\0' "$#" "$@" >>"$here/$slot.in" || fail 69 "the worker does not answer"
         code= size=
         read -r code size || fail 69 "the worker did not answer; its log says why"
         if [ "$code" != 0 ]; then cat >&2; exit "$code"; fi

@@ -14,6 +14,7 @@ import fcntl
 import itertools
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -49,6 +50,7 @@ class GuardProcess:
         self._is_open = False
         self._pipe: int | None = None
         self._identity = ""
+        self._group = 0  # of the guard's process and of what it starts
         self._starting: tuple[subprocess.Popen[bytes], int] | None = None
 
     @property
@@ -89,6 +91,7 @@ class GuardProcess:
         with self._lock:
             self._is_open = False
             self._hang_up()
+            self._send(signal.SIGCONT)  # one that was stopped would end nothing
 
     def wait(self) -> None:
         """Wait until a closed guard has ended everything it watched."""
@@ -114,21 +117,23 @@ class GuardProcess:
             return
         if self._starting is not None:
             self._greet(0.0)
-        if not self._write(message, _PATIENCE_S):
-            self._hang_up()
+        if not self._write(message):
             self._begin()
 
-    def _write(self, message: str, patience_s: float) -> bool:
+    def _write(self, message: str) -> bool:
         """False when the guard does not read it."""
         if self._pipe is None:
             return False
-        try:
-            return os.write(self._pipe, os.fsencode(f"{message}\n")) > 0
-        except BlockingIOError:
-            has_room = patience_s and select.select([], [self._pipe], [], patience_s)[1]
-            return bool(has_room) and self._write(message, 0.0)
-        except BrokenPipeError:
-            return False
+        rest = memoryview(os.fsencode(f"{message}\n"))
+        while rest:
+            try:
+                rest = rest[os.write(self._pipe, rest) :]
+            except BlockingIOError:
+                if not select.select([], [self._pipe], [], _PATIENCE_S)[1]:
+                    return False
+            except BrokenPipeError:
+                return False
+        return True
 
     def _hang_up(self) -> None:
         if self._pipe is not None:
@@ -137,10 +142,47 @@ class GuardProcess:
 
     def _begin(self) -> None:
         """Launch a guard, wait until it watches and send it all messages."""
+        self._abandon()
         self._launch()
         self._greet(_START_S)
         for message in self._known.values():
-            self._write(message, _PATIENCE_S)
+            if not self._write(message):
+                self._abandon()
+                raise PlatformError("the guard process does not read what it is told")
+
+    def _abandon(self) -> None:
+        """Kill the guard, if there is one, before its pipe closes. One that was only stopped would
+        see that later, and end what the next one watches."""
+        if self._starting is not None:
+            process, ready = self._starting
+            self._starting = None
+            os.close(ready)
+            self._kill(process)
+        elif self._send(signal.SIGKILL):
+            deadline = time.monotonic() + _PATIENCE_S
+            while strays.is_alive(self._identity) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            self._reap()
+        self._hang_up()
+
+    def _send(self, number: signal.Signals) -> bool:
+        """False when the guard is gone: its numbers may be another's."""
+        if not strays.is_alive(self._identity):
+            return False
+        strays.send(number, (), (self._group,))
+        return True
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        """End one that has not said yet that it watches, and what it has forked."""
+        strays.send(signal.SIGKILL, (), (process.pid,))
+        process.wait()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Dead guards are ours where this process adopts orphans."""
+        with suppress(ChildProcessError):
+            while os.waitpid(-self._group, os.WNOHANG)[0]:
+                pass
 
     def _launch(self) -> None:
         reading, writing = os.pipe()
@@ -165,6 +207,7 @@ class GuardProcess:
             os.close(reading)
             os.close(done)
         strays.guards.add(process.pid)
+        self._identity, self._group = "", process.pid
         _widen(writing)
         os.set_blocking(writing, False)
         self._is_open, self._pipe, self._starting = True, writing, (process, ready)
@@ -180,10 +223,11 @@ class GuardProcess:
         self._starting = None
         with os.fdopen(ready, "rb") as answer:
             name = answer.readline().strip() if has_answered else b""
-        process.wait(_START_S)
         if not name:
+            self._kill(process)
             self._hang_up()
-            raise PlatformError("the guard process ended while it started")
+            raise PlatformError("the guard process ended or stood still while it started")
+        process.wait(_START_S)
         self._identity = strays.identify(int(name))
 
 

@@ -70,11 +70,12 @@ class Sentry:
             has_steps = bool(self._groups or self._away)
             poll.register(self._pipe, 0 if has_steps else select.POLLIN)
             events = poll.poll(_LOOK_INTERVAL_S * 1000 if has_steps else None)
+            looked_at = strays.read_clock()  # before the pipe: this process may stand still between
             self._read()
             if any(fd == self._owner_fd for fd, _ in events):
                 break
             self._remember()
-            if (self._groups or self._away) and self._is_silent():
+            if (self._groups or self._away) and self._is_silent(looked_at):
                 self._end_steps()
                 self._groups.clear()
                 self._away.clear()
@@ -104,8 +105,8 @@ class Sentry:
         below |= strays.list_below(self._owner, owner.sid)
         self._below = {pid: start for pid, start in below.items() if (start, pid) >= oldest}
 
-    def _is_silent(self) -> bool:
-        return self._mark is not None and strays.read_clock() - self._beat > self._silence_s
+    def _is_silent(self, now: float) -> bool:
+        return self._mark is not None and now - self._beat > self._silence_s
 
     def _read(self) -> None:
         while not self._is_over:

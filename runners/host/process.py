@@ -114,11 +114,13 @@ def supervise(
                 is_heard_out=command.is_heard_out,
             ).run()
         finally:
+            if process.returncode is None:  # no guard, no descriptor: nobody else would end it
+                strays.end(strays.Hunt((process.pid,), attempt), 0.0, between=process.poll)
             offspring.forget(process)
-            if guard is not None:
-                guard.forget(process.pid)
             if pool is not None and place is not None and place.cell is not None:
                 pool.give_back(place.cell)
+            if guard is not None:
+                guard.forget(process.pid)
     finally:
         bell.close()
         for fd in reading:

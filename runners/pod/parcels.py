@@ -37,7 +37,8 @@ rm -f /tmp/taken.tar
 """
 
 # Each slot of the pipes has a process that takes a question, asks the server, and gives the answer.
-# A caller that dies meanwhile keeps its slot for a while: there are four.
+# Who asks opens `out` before its question ends, and `out` is made anew for each turn: no answer
+# reaches another. A caller that stands still keeps its slot for a while: there are four.
 _SERVE = rf"""
 printf 'header = "Authorization: Bearer %s"\nurl = "%s/ask"\n' "${TOKEN}" "${URL}" >/tmp/asking
 exec 9<>FOLDER/free
@@ -54,16 +55,21 @@ _s_ask() {{
     printf '69 %d\n%s\n' "$((${{#_s_text}} + 1))" "$_s_text" >"/tmp/answer.$1"
 }}
 _s_serve() {{
-    while cat "FOLDER/$1.in" >"/tmp/asked.$1"; do
-        _s_ask "$1"
-        timeout {ANSWER_S} sh -c 'cat "$1" >"$2"' _ "/tmp/answer.$1" "FOLDER/$1.out"
-        rm -f "/tmp/answer.$1"
+    while :; do
+        rm -f "FOLDER/$1.out"
+        mkfifo "FOLDER/$1.out" && chmod 666 "FOLDER/$1.out" || return
+        exec 8<>"FOLDER/$1.out"
         printf %s "$1" >&9
+        cat "FOLDER/$1.in" >"/tmp/asked.$1" || return
+        _s_ask "$1"
+        exec 7>"FOLDER/$1.out" 8<&-
+        timeout {ANSWER_S} cat "/tmp/answer.$1" >&7
+        exec 7>&-
+        rm -f "/tmp/answer.$1"
     done
 }}
 for _s_slot in {SLOTS}; do
     _s_serve "$_s_slot" &
-    printf %s "$_s_slot" >&9
 done
 """.replace("FOLDER", HELPER_FOLDER)
 

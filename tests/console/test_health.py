@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from apps.workspaces import services
 from console import health
 from engine.agents.providers import Provider
 from engine.spec.tags import AGENTS
+from runners.guard import offspring
+from tests.architecture.house import ROOT
 
 UNBUILT = """
 on_success: [{action: common.tell}]
@@ -56,3 +61,23 @@ def test_agent_steps_without_a_process_for_agents_are_named(tmp_path: Path, sett
     ledger.register(name="agents@here", tags=[AGENTS], slots=1, version="1")
 
     assert told() == [("ok", "alive: agents@here")]
+
+
+@pytest.mark.skipif(offspring.find_parent() is None, reason="this user may make no cgroups")
+def test_the_cgroup_of_a_doctor_that_was_killed_is_removed_by_the_next_one() -> None:
+    code = (
+        "import os, signal; from runners.guard import strays; from console import health\n"
+        "strays.remove_cells = lambda root: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "print(os.getpid(), flush=True); list(health._cells())"
+    )
+    settings = {"DJANGO_SETTINGS_MODULE": "stroem_project.settings", "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **settings}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -9, killed.stderr
+    parent, left = str(offspring.find_parent()), f"stroem-{killed.stdout.strip()}-"
+    assert any(name.startswith(left) for name in os.listdir(parent))
+    assert [found.level for found in health._cells()] == ["ok"]
+    assert not any(name.startswith(left) for name in os.listdir(parent))
+    assert not any(name.startswith(f"stroem-{os.getpid()}-") for name in os.listdir(parent))

@@ -8,14 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from engine.errors import PlatformError
 from engine.orders import Verdict
+from runners.guard import guard as guards
 from runners.guard import offspring, strays
 from runners.guard.guard import Guard
 from runners.host.local import LocalConfig, LocalRunner
@@ -225,6 +228,97 @@ def test_a_guard_that_was_killed_is_replaced_and_knows_the_steps(launch):
     until(lambda: not worker.steps(), 10)
 
 
+def test_a_guard_that_stood_still_ends_nothing_once_it_is_replaced(sleeper):
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    guard.watch(sleeper.pid)
+    first = guard.pid
+    os.kill(first, signal.SIGSTOP)
+    number = 4_000_000
+    while guard.pid == first:  # until the pipe is full
+        guard.watch(number)
+        guard.forget(number)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(first, signal.SIGCONT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        sleeper.wait(1)
+    assert is_gone(first)
+    guard.close()  # the next one knows it
+    assert sleeper.wait(10) == -signal.SIGTERM
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def sessions_alive() -> set[int]:
+    return {process.sid for process in strays.list_processes() if strays.is_living(process)}
+
+
+def test_a_guard_that_stands_still_while_it_starts_is_no_guard(monkeypatch):
+    program = "import os, sys, time; os.fork(); time.sleep(60)"
+    guard, known = Guard(lease_s=60, margin_s=2), set(strays.guards)
+    monkeypatch.setattr(guards, "_PROGRAM", program)
+    monkeypatch.setattr(guards, "_START_S", 0.5)
+    with pytest.raises(PlatformError, match="stood still while it started"):
+        guard.start()
+    until(lambda: not sessions_alive() & (strays.guards - known), 5)
+    monkeypatch.undo()
+    guard.start()
+    guard.close()
+    guard.wait()
+
+
+def test_a_guard_that_starts_too_slowly_to_read_is_replaced(sleeper, monkeypatch):
+    """What it was told by then is not ended by it."""
+    slow = f"import time; time.sleep(3); {guards._PROGRAM}"
+    monkeypatch.setattr(guards, "_PROGRAM", slow)
+    guard = guards.GuardProcess()
+    guard.launch()
+    monkeypatch.undo()
+    guard.watch_program(sleeper.pid, 0, [(signal.SIGTERM, 5.0)])
+    number = 4_000_000
+    while guard._starting is not None:  # until the pipe is full
+        guard.watch_program(number, 0, [])
+        guard.forget(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        sleeper.wait(3.5)
+    guard.close()
+    assert sleeper.wait(10) == -signal.SIGTERM
+
+
+def test_a_guard_that_was_stopped_ends_with_its_owner(sleeper):
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    guard.watch(sleeper.pid)
+    os.kill(guard.pid, signal.SIGSTOP)
+    guard.close()
+    assert sleeper.wait(10) == -signal.SIGTERM
+    guard.wait()
+
+
+def test_a_long_message_comes_whole_through_a_pipe_that_takes_it_in_parts():
+    """Settings of engines have up to 40 KB, and a pipe as few as 64."""
+    guard, heard = guards.GuardProcess(), []
+    reading, guard._pipe = os.pipe()
+    os.set_blocking(guard._pipe, False)
+
+    def read() -> None:
+        while data := os.read(reading, 1000):
+            heard.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert guard._write("x" * 300_000) and guard._write("y")
+    guard._hang_up()
+    reader.join()
+    os.close(reading)
+    assert b"".join(heard) == b"x" * 300_000 + b"\ny\n"
+
+
 def test_a_process_that_the_guard_was_not_told_of_is_found_by_its_mark(tmp_path):
     guard = Guard(lease_s=60, margin_s=2)
     guard.start()
@@ -393,6 +487,20 @@ def test_two_workers_with_the_same_number_and_start_have_marks_of_their_own():
     marks = {process.communicate()[0].strip() for process in running}
     assert {mark.partition("-")[0] for mark in marks} == {"1"}
     assert len({mark.partition("@")[2] for mark in marks}) == 2
+
+
+def test_a_step_that_cannot_be_guarded_does_not_go_on(tmp_path, monkeypatch):
+    """Its worker reports it as failed: nothing of it may run any more."""
+    guard = Guard(lease_s=60, margin_s=2)
+    guard.start()
+    runner = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache"), guard)
+    os.kill(guard.pid, signal.SIGKILL)
+    until(lambda: is_gone(guard.pid))
+    monkeypatch.setattr(guards.sys, "executable", "/nowhere/python")  # no other one can start
+    order = build_order(tmp_path, "sleep 300; true")
+    with pytest.raises(PlatformError, match="could not be started"):
+        runner.run(order, Log(), Stop())
+    assert not strays.Hunt(attempt=order.attempt).look()
 
 
 def test_a_runner_without_a_guard_works(tmp_path):

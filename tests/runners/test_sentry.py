@@ -54,6 +54,29 @@ def test_a_program_whose_number_another_has_by_now_is_not_hit(
     assert_lives(sleeper)
 
 
+def test_beats_that_came_while_the_guard_stood_still_count(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    """Even when that was between its look into the pipe and the one at the clock."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    class Stopped(Sentry):
+        def _remember(self) -> None:
+            if not self._is_over and self._beat == began:
+                time.sleep(1.2)
+                os.write(writing, f"beat {strays.read_clock()}\nforget {sleeper.pid}\n".encode())
+                os.close(writing)
+
+    sentry, began = Stopped(reading, None), round(strays.read_clock(), 3)
+    told = f"lease 1 1 mark-of-nobody\nwatch {sleeper.pid}\nbeat {began}\n"
+    os.write(writing, told.encode())
+    sentry._beat = 0.0
+    sentry.run()
+    os.close(reading)
+    assert_lives(sleeper)
+
+
 def test_what_is_forgotten_is_not_hit(sleeper: subprocess.Popen[bytes]) -> None:
     lease = "lease 60 1 mark-of-nobody"
     program = f"program {strays.identify(sleeper.pid)} 0 {int(signal.SIGTERM)}:0.1"

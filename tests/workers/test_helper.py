@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -200,6 +201,37 @@ def test_who_reads_slowly_gets_nothing_of_the_next_answer(bench: Bench) -> None:
         assert bench.run("stroem-step state get count") == (0, "7\n", "")  # with the same slot
         assert slow.read() == b"a b\n"
     os.close(free)
+
+
+def test_who_stands_still_before_its_answer_gets_its_own(bench: Bench) -> None:
+    """However long, and whoever asks meanwhile with the same slot."""
+    folder = bench.helper.folder.path
+    free = os.open(folder / "free", os.O_RDWR)
+    slots = os.read(free, 4).decode()
+    with open(folder / f"{slots[0]}.out", "rb") as slow:  # as the command does
+        (folder / f"{slots[0]}.in").write_bytes(b"2\0state get\0cursor\0")
+        for _ in range(3):
+            assert bench.run("stroem-step state get count") == (0, "7\n", "")
+        assert slow.read() == b"0 4\na b\n"
+    os.close(free)
+
+
+def test_an_answer_that_is_read_slowly_holds_up_no_other(bench: Bench) -> None:
+    """Here it waits for the others itself."""
+    bench.platform.state = Seen(3, {"big": "a line\n" * 100_000}, written={"big": 3})
+    code = "stroem-step state get big | while read -r _; do stroem-step state version; exit; done"
+    assert bench.run(code)[:2] == (0, "3\n")
+
+
+def test_one_that_is_killed_at_once_is_not_waited_for(bench: Bench) -> None:
+    folder = bench.helper.folder.path
+    free = os.open(folder / "free", os.O_RDWR)
+    for name in os.read(free, 4).decode():
+        (folder / f"{name}.in").write_bytes(b"2\0state")
+    os.close(free)
+    before = time.monotonic()
+    assert bench.run("stroem-step state get count") == (0, "7\n", "")
+    assert time.monotonic() - before < 4
 
 
 def test_many_at_once_do_not_mix(bench: Bench) -> None:
