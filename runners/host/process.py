@@ -98,7 +98,6 @@ def supervise(
         try:
             if guard is not None:
                 guard.watch(process.pid)
-            stop.on_set(bell.ring)
             return _Supervision(
                 process,
                 attempt,
@@ -230,7 +229,7 @@ class _Supervision:
         self._read = read
         self._reading = reading  # pipes that are still open; closed and removed at their end
         self._stop = stop
-        self._bell = bell
+        stop.on_set(bell.ring)
         self._deadline = deadline
         self._grace_s = grace_s
         self._walltime_grace_s = walltime_grace_s

@@ -195,8 +195,8 @@ def test_who_reads_slowly_gets_nothing_of_the_next_answer(bench: Bench) -> None:
     free = os.open(folder / "free", os.O_RDWR)
     slots = os.read(free, 4).decode()
     assert len(slots) == 4
-    (folder / f"{slots[0]}.in").write_bytes(b"2\0state get\0cursor\0")
-    with open(folder / f"{slots[0]}.out", "rb", buffering=0) as slow:
+    with open(folder / f"{slots[0]}.out", "rb", buffering=0) as slow:  # as the command does
+        (folder / f"{slots[0]}.in").write_bytes(b"2\0state get\0cursor\0")
         assert slow.read(4) == b"0 4\n"
         assert bench.run("stroem-step state get count") == (0, "7\n", "")  # with the same slot
         assert slow.read() == b"a b\n"

@@ -127,7 +127,7 @@ def test_keys_are_made_listed_used_and_revoked() -> None:
         ({"name": "x", "expires_in_days": -1}, "expires_in_days must be positive"),
         ({"name": "x", "expires_in_days": "soon"}, "a whole number"),
         ({"name": "x" * 201}, "200"),
-        ([], "dictionary"),
+        ([], "must be an object"),
     ],
 )
 def test_a_key_that_cannot_be_made_is_one_sentence(body: Any, text: str) -> None:
