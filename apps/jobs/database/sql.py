@@ -39,7 +39,8 @@ _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 REPAIRED = "\ufffd"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _LINE = "stroem_line"
-_UNKNOWN = b"26000"  # the server knows no prepared statement of this name
+# The server knows no prepared statement of this name, or a migration changed what it answers.
+_STALE = frozenset({b"26000", b"0A000"})
 _GOOD = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 
 
@@ -169,7 +170,7 @@ class Line:
     ) -> list[list[Any]]:
         """See `fetch_together`. Raises psycopg.Error."""
         asked, results = self._exchange(statements, meanwhile)
-        if any(result.error_field(DiagnosticField.SQLSTATE) == _UNKNOWN for result in results):
+        if any(result.error_field(DiagnosticField.SQLSTATE) in _STALE for result in results):
             # After a rollback elsewhere, psycopg makes the server forget all that is prepared.
             # Nothing has happened: the statements are one transaction.
             self._statements.clear()

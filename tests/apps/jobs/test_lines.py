@@ -61,11 +61,15 @@ def test_an_error_takes_back_what_was_before_it_and_harms_no_later_statement() -
     assert fetch_alone(*add(2)).added == 2
 
 
-def test_statements_that_the_server_has_forgotten_are_prepared_again_and_run_once() -> None:
+@pytest.mark.parametrize(
+    "change", ["DEALLOCATE ALL", "ALTER TABLE few ALTER COLUMN number TYPE bigint"]
+)
+def test_statements_that_are_stale_are_prepared_again_and_run_once(change: str) -> None:
+    """After a rollback elsewhere, and after a migration."""
     line, calls = take_line(), []
     try:
         line.ask([add(1), (COUNT, {})], lambda: None)
-        line.raw.execute("DEALLOCATE ALL")
+        line.raw.execute(change)
         _, (row,) = line.ask([add(2), (COUNT, {})], lambda: calls.append(1))
     finally:
         put_line(line)
