@@ -277,7 +277,7 @@ class RunnerContract:
 
     def test_a_non_zero_exit_is_a_failure_with_code_and_tail_of_stderr(self, finish: Any) -> None:
         outcome, _ = finish("echo fine; echo boom >&2; exit 3")
-        assert outcome.verdict is Verdict.FAILED
+        assert outcome.verdict is Verdict.FAILED, outcome
         assert outcome.exit_code == 3
         assert outcome.error == "Exit code: 3\nStderr: boom"
 
@@ -288,7 +288,7 @@ class RunnerContract:
 
     def test_a_death_by_signal_reads_as_128_plus_its_number(self, finish: Any) -> None:
         outcome, _ = finish("kill -9 $$")
-        assert outcome.verdict is Verdict.FAILED
+        assert outcome.verdict is Verdict.FAILED, outcome
         assert outcome.exit_code == 137
 
     def test_a_step_that_takes_too_long_is_ended(self, start: Any, leftovers: Leftovers) -> None:
@@ -432,7 +432,7 @@ class RunnerContract:
 
     def test_an_output_that_cannot_be_passed_on_exactly_fails_the_step(self, finish: Any) -> None:
         outcome, _log = finish("echo 'OUTPUT: {\"loss\": NaN}'; echo 'OUTPUT: 1'")
-        assert outcome.verdict is Verdict.FAILED
+        assert outcome.verdict is Verdict.FAILED, outcome
         assert outcome.error is not None and "NaN is not a JSON value" in outcome.error
         assert not outcome.has_output
 
@@ -496,13 +496,13 @@ class RunnerContract:
     def test_an_output_beyond_the_limit_fails_the_step(self, finish: Any) -> None:
         code = "printf 'OUTPUT: \"'; head -c 200000 /dev/zero | tr '\\000' x; printf '\"\\n'"
         outcome, _ = finish(code, output_bytes=100_000)
-        assert outcome.verdict is Verdict.FAILED
+        assert outcome.verdict is Verdict.FAILED, outcome
         assert "100000" in outcome.error.replace(",", "")
         assert not outcome.has_output
 
     def test_the_output_of_a_failed_step_is_told_too(self, finish: Any) -> None:
         outcome, _ = finish("echo 'OUTPUT: 7'; exit 1")
-        assert outcome.verdict is Verdict.FAILED
+        assert outcome.verdict is Verdict.FAILED, outcome
         assert outcome.output == 7
 
     # what the step is given
@@ -573,7 +573,7 @@ class RunnerContract:
         (tmp_path / "outside.sh").write_text("echo outside\n")
         for source in ("missing.sh", "../outside.sh", str(tmp_path / "outside.sh")):
             outcome, log = finish(source=source, workspace_dir=tree)
-            assert outcome.verdict is Verdict.FAILED
+            assert outcome.verdict is Verdict.FAILED, outcome
             assert source in outcome.error
             assert "\n" not in outcome.error
             assert log.texts() == []
@@ -597,6 +597,6 @@ class RunnerContract:
 
     def test_dependencies_are_refused_for_shell(self, finish: Any) -> None:
         outcome, _ = finish("true", dependencies=("requests",))
-        assert outcome.verdict is Verdict.FAILED
+        assert outcome.verdict is Verdict.FAILED, outcome
         assert "dependencies" in outcome.error
         assert "shell" in outcome.error
