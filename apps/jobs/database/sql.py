@@ -20,7 +20,7 @@ from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import psycopg
 import psycopg_pool
@@ -260,7 +260,7 @@ class _Statement:
             return self._adapter.load_rows(0, result.ntuples, tuple)
         if self._make_named is None:
             names = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
-            self._make_named = namedtuple("Row", names, rename=True)._make  # type: ignore[attr-defined]
+            self._make_named = cast(Any, namedtuple)("Row", names, rename=True)._make
         return self._adapter.load_rows(0, result.ntuples, self._make_named)
 
 
