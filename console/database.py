@@ -252,7 +252,7 @@ class Database(Files):
         restarts.restart_failed(job_id, actor=user.email if user else "operator")
 
     def person(self, email: str | None) -> str:
-        return _person(email or "").email
+        return _person(email).email
 
     def decide(self, job_id: UUID, step: str, email: str, verdict: port.Verdict) -> port.Decision:
         caller = Caller(_person(email), "cli", audit.of_command().address)
@@ -396,7 +396,12 @@ def _part_of_log(job_ids: Collection[UUID], step: str, action: str) -> Choice:
     return Choice.of(Whose.STEP, found)
 
 
-def _person(email: str) -> User:
+def _person(email: str | None) -> User:
+    if email is None:
+        user = rights.only_person()
+        if user is None:
+            raise InputError({"as": "give --as EMAIL: there is no account, or more than one"})
+        return user
     user = rights.person(email)
     if user is None:
         raise InputError(

@@ -16,14 +16,15 @@ SUSPENDED = "suspended"
 
 
 class DecidingCommand(OperatorCommand):
-    """Decides as the user named by `--as`, with the same rights as in the admin."""
+    """Decides as the user named by `--as`, with the same rights as in the admin. Nobody need be
+    named where there is only one account."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", help="job id, or its first characters")
         parser.add_argument(
             "step", help="name of the approval step; for an instance of a loop, NAME[INDEX]"
         )
-        add_actor(parser, "the user who decides", required=True)
+        add_actor(parser, "the user who decides; needed where there is more than one account")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def submit(self, options: Mapping[str, Any], verdict: Verdict) -> int:

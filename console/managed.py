@@ -45,9 +45,9 @@ def require_database() -> None:
         raise CommandError(NO_DATABASE, returncode=REFUSED)
 
 
-def add_actor(parser: ArgumentParser, what: str, *, required: bool = False) -> None:
+def add_actor(parser: ArgumentParser, what: str) -> None:
     """The option that names who acts; `what` they do."""
-    parser.add_argument("--as", dest="email", required=required, metavar="EMAIL", help=what)
+    parser.add_argument("--as", dest="email", metavar="EMAIL", help=what)
 
 
 class OurCommand(BaseCommand):

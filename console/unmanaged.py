@@ -33,7 +33,7 @@ def require_database() -> None:
     """The server is asked for when it is needed."""
 
 
-def add_actor(parser: ArgumentParser, what: str, *, required: bool = False) -> None:
+def add_actor(parser: ArgumentParser, what: str) -> None:
     """Who has signed in acts, and nobody else."""
     parser.set_defaults(email=None)
 

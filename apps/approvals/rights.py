@@ -56,6 +56,12 @@ def person(email: str) -> User | None:
     return User.objects.with_email(email.replace("\x00", "")).filter(is_active=True).first()
 
 
+def only_person() -> User | None:
+    """Who it is where one person only has an account."""
+    people = list(User.objects.filter(is_active=True, is_service=False)[:2])
+    return people[0] if len(people) == 1 else None
+
+
 def right_of(user: User, request: ApprovalRequest) -> Right:
     """The right by which `user` may decide. Raises NotFound if they must not see the request,
     NotAllowed if they may only see it."""

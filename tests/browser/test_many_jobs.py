@@ -30,7 +30,7 @@ PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startT
 PAGES = {
     "dashboard": "/admin/",
     "tasks": "/admin/tasks/",
-    "task": "/admin/tasks/crowd/small/",
+    "task": "/admin/tasks/many/small/",
     "jobs": "/admin/jobs/job/",
     "jobs that failed": "/admin/jobs/job/?status=failed",
     "last page of jobs": "/admin/jobs/job/?p=50",
@@ -50,8 +50,8 @@ def large(stage: Stage) -> Job:
         f"      s{number}: {{ action: rest, depends_on: [{'hold' if number < 40 else f's{number - 40}'}] }}\n"
         for number in range(STEPS)
     )
-    stage.workspace("crowd", FLOW + steps)
-    job, small = stage.start("large", None, "crowd"), stage.start("small", None, "crowd")
+    stage.workspace("many", FLOW + steps)
+    job, small = stage.start("large", None, "many"), stage.start("small", None, "many")
     with connection.cursor() as cursor:
         cursor.execute(JOBS, {"count": COUNT, "job": small.pk})
         cursor.execute("ANALYZE")

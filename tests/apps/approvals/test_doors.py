@@ -210,8 +210,25 @@ def test_the_command_line_knows_the_same_rules(tmp_path: Path) -> None:
     code, _, error = command("approve", str(job.pk), "gate", "--as", operator().email)
     assert code == 1 and "rejected by" in error
     assert command("approve", str(job.pk), "nowhere", "--as", anna.email)[0] == 2
-    with pytest.raises(CommandError, match="--as"):
+    with pytest.raises(CommandError, match="give --as EMAIL"):
         call_command("approve", str(job.pk), "gate")
+
+
+def test_the_only_person_need_not_be_named(tmp_path: Path) -> None:
+    text = gate(tmp_path, "min_approvals: 2\n")
+    User.objects.all().delete()
+    anna, bot = operator(), operator(is_service=True)
+    job = asked(text)
+    assert command("approve", str(job.pk), "gate")[:2] == (0, "gate: 1 of 2 approvals\n")
+    assert Record.objects.get(job_id=job.pk).actor == anna.email != bot.email
+    bert = operator()
+    code, _, error = command("approve", str(job.pk), "gate")
+    assert code == 2 and "give --as EMAIL" in error
+    User.objects.filter(pk=bert.pk).update(is_active=False)
+    assert command("reject", str(job.pk), "gate", "--reason", "no")[:2] == (0, "gate: rejected\n")
+    assert step_of(job).error == "no"
+    User.objects.update(is_active=False)
+    assert command("approve", str(asked(text).pk), "gate")[0] == 2
 
 
 def test_restarting_on_the_command_line(tmp_path: Path) -> None:
