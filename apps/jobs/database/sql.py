@@ -17,7 +17,7 @@ import select
 import threading
 import time
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -201,8 +201,7 @@ class Line:
                 server.send_query_prepared(name, values, formats)
             server.pipeline_sync()
             meanwhile()
-            results = [self._read_result() for _ in asked]
-            self._next()  # the end of the transaction
+            results = [*(self._read_result() for _ in asked), *self._read_end()]
             server.exit_pipeline_mode()
         except BaseException:
             self.raw.close()
@@ -214,6 +213,16 @@ class Line:
         if result is None or self._next() is not None:
             raise psycopg.OperationalError("the connection to the database was lost")
         return result
+
+    def _read_end(self) -> Iterator[PGresult]:
+        """The end of the transaction: nothing, or the error of a commit that failed."""
+        end = self._next()
+        if end is not None and end.status != ExecStatus.PIPELINE_SYNC:
+            yield end
+            self._next()
+            end = self._next()
+        if end is None:
+            raise psycopg.OperationalError("the connection to the database was lost")
 
     def _next(self) -> PGresult | None:
         server = self.raw.pgconn

@@ -141,3 +141,32 @@ def test_a_connection_keeps_its_statements_and_takes_them_with_it(
     put_line(again)
     del line, again
     eventually(lambda: gc.collect() >= 0 and gone() is None, 10)
+
+
+def test_a_commit_that_fails_is_no_success() -> None:
+    """What is deferred is judged at the end, after every statement has answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE few ADD parent int REFERENCES few DEFERRABLE INITIALLY DEFERRED"
+        )
+    orphan = ("INSERT INTO few (number, parent) VALUES (%(number)s, 99)", {"number": 7})
+    with pytest.raises(IntegrityError, match="few_parent_fkey"):
+        fetch_together([add(1), orphan])
+    assert total() == 0
+
+
+def test_a_connection_that_is_lost_in_the_commit_is_an_outage() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';"
+            "CREATE CONSTRAINT TRIGGER ends AFTER INSERT ON few DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION end_it()"
+        )
+    try:
+        with pytest.raises(OperationalError):
+            fetch_together([add(1), add(2)])
+        assert total() == 0
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER ends ON few; DROP FUNCTION end_it")
