@@ -18,13 +18,13 @@ def test_the_answer_of_a_person_reaches_the_program(stage: Stage, browser: Brows
 
     page.goto(consent_scene.request(stage, back))
     expect(page.get_by_role("heading")).to_have_text("Let “Design assistant” in?")
-    page.get_by_role("button", name="Let it in").click()
+    page.get_by_role("button", name="Allow").click()
     page.wait_for_url(f"{back}?**")
     assert "code=" in page.url and "state=s" in page.url
     assert ConnectedAgent.objects.get().user == stage.olga
 
     page.goto(consent_scene.request(stage, back))
-    page.get_by_role("button", name="No").click()
+    page.get_by_role("button", name="Deny").click()
     page.wait_for_url(f"{back}?**")
     assert "error=access_denied" in page.url and ConnectedAgent.objects.count() == 1
     ConnectedAgent.objects.all().delete()
