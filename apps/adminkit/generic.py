@@ -16,6 +16,7 @@ else:
     from django.contrib.auth import admin as accounts
     from django.core import paginator
     from django.db import transaction
+    from django.utils.text import capfirst
     from unfold import admin as theme
 
     from apps.adminkit import edits
@@ -35,6 +36,11 @@ else:
             return lookup in {
                 name for each in self.get_list_filter(request) for name in _parameters(each)
             }
+
+        def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+            # Django's own, “Select job to change”, is no name for a tab of a browser
+            title = capfirst(self.model._meta.verbose_name_plural)  # type: ignore[attr-defined]  # of a mixin
+            return super().changelist_view(request, {"title": title, **(extra_context or {})})  # type: ignore[misc]  # the same
 
         # Whether the services that its forms call keep record of what they do.
         is_noted_by_service = False
