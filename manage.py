@@ -15,10 +15,11 @@ KEEP_NOTHING = (["run"], ["validate"])
 def main() -> None:
     gc.disable()  # until the command is found: a start makes much and leaves no garbage
     handover.settle()
-    # so they seal with a key that nobody keeps, and need no place to write; but what `--workspace`
-    # reads of the database was sealed before
-    reads_stored = any(word.startswith("--w") for word in sys.argv)
-    if sys.argv[1:2] in KEEP_NOTHING and not reads_stored and not os.environ.get("STROEM_KEYS"):
+    # so they seal with a key that nobody keeps, and need no place to write; but what `validate
+    # --workspace` reads of the database was sealed before
+    command = sys.argv[1:2]
+    reads_stored = command == ["validate"] and any(word.startswith("--w") for word in sys.argv)
+    if command in KEEP_NOTHING and not reads_stored and not os.environ.get("STROEM_KEYS"):
         os.environ["STROEM_KEYS"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "stroem_project.settings")
     missing = next((name for name in ("django", "psycopg") if find_spec(name) is None), None)

@@ -518,6 +518,7 @@ class Config:
     data_dir: Path = ROOT / "var"
     worker: Annotated[None, _left_to_the_worker] = None
     is_one_machine: Annotated[bool, OURS] = False  # `up` runs the pair
+    served_at: Annotated[str | None, OURS] = None  # the server of that `up`
     file: Annotated[Path | None, OURS] = None
 
     @property
@@ -593,7 +594,7 @@ def _credentials(config: Config, top: Given) -> Mapping[str, GitAuth]:
 
 
 def pair_file(data_dir: Path) -> Path:
-    """Where `up` writes the addresses of its database and broker."""
+    """Where `up` writes the addresses of its database, broker and server."""
     return data_dir / "pair.json"
 
 
@@ -608,5 +609,6 @@ def _with_pair(config: Config) -> Config:
         config,
         db=Database(config.db.url or pair.get("db_url")),
         broker=Broker(config.broker.url or pair.get("broker_url")),
+        served_at=pair.get("served_at"),
         is_one_machine=config.db.url is None and "db_url" in pair,
     )

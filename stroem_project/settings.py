@@ -45,7 +45,9 @@ SECRET_KEY_FALLBACKS = [
     hashlib.sha256(b"django" + key.encode()).hexdigest() for key in STROEM_KEYS[1:]
 ]
 DEBUG = False
-BASE_URL = (STROEM.auth.base_url or f"http://{STROEM.listen_host}:{STROEM.listen_port}").rstrip("/")
+BASE_URL = (
+    STROEM.auth.base_url or STROEM.served_at or f"http://{STROEM.listen_host}:{STROEM.listen_port}"
+).rstrip("/")
 ALLOWED_HOSTS = [
     *STROEM.allowed_hosts,
     "127.0.0.1",

@@ -183,7 +183,8 @@ class Execution:
             runner = self._pick(rendered.action.type, rendered.action.runner)
             order = self._order(attempt, material, rendered, place)
             if material.has_sessions and self._visits is not None:
-                self._visits.enter(attempt.claim.job_id, attempt.stop)
+                claim = attempt.claim
+                self._visits.enter(claim.job_id, attempt.stop, claim.generation)
         except OUTAGES:
             raise
         except StroemError as error:

@@ -20,10 +20,12 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(slots=True)
 class _Visit:
-    """One session. `is_entered`: steps may start; `is_leaving`: actions on leaving are due."""
+    """One session. `is_entered`: steps may start; `is_leaving`: actions on leaving are due;
+    `generation`: of the job, as soon as a step tells it."""
 
     session_id: int
     worker_id: UUID
+    generation: int = 0
     is_entered: bool = False
     is_leaving: bool = False
 
@@ -50,9 +52,14 @@ class Visits:
         self._is_closing = False
         self.wake: Callable[[], None] = lambda: None  # makes the actions' lane look for work
 
-    def enter(self, job_id: UUID, stop: StopSignal) -> None:
-        """Return when the job's steps may start, or `stop` is set. Raises one of OUTAGES."""
-        visit = self._open(job_id)
+    def enter(self, job_id: UUID, stop: StopSignal, generation: int = 0) -> None:
+        """Return when the job's steps may start, or `stop` is set. A job that was restarted
+        meanwhile is left first. Raises one of OUTAGES."""
+        while self._is_yet_to_leave(job_id, generation) and stop.reason is None:
+            self._ledger.released()
+            self.wake()
+            stop.wait(ASK_EVERY_S)
+        visit = self._open(job_id, generation) if stop.reason is None else None
         while visit is not None and not visit.is_entered and stop.reason is None:
             self.wake()
             if self._ledger.is_entered(visit.session_id):
@@ -61,7 +68,13 @@ class Visits:
             self._ledger.released()
             stop.wait(ASK_EVERY_S)
 
-    def _open(self, job_id: UUID) -> _Visit | None:
+    def _is_yet_to_leave(self, job_id: UUID, generation: int) -> bool:
+        visit = self.by_job.get(job_id)
+        if visit is None or visit.worker_id != self._worker_id():
+            return False
+        return visit.is_leaving or 0 < visit.generation < generation
+
+    def _open(self, job_id: UUID, generation: int) -> _Visit | None:
         worker_id = self._worker_id()
         if worker_id is None:
             return None
@@ -72,6 +85,7 @@ class Visits:
                 if session_id is None:
                     return None
                 visit = self.by_job[job_id] = _Visit(session_id, worker_id)
+            visit.generation = visit.generation or generation
             return visit
 
     def look_after(self, attempts: Attempts) -> None:
@@ -87,11 +101,12 @@ class Visits:
                 return
             self._looked_at = now
         over = set(self._ledger.over(worker_id))
-        busy = {attempt.claim.job_id for attempt in attempts.all("step")}
+        claims = [attempt.claim for attempt in attempts.all("step")]
+        busy = {(claim.job_id, claim.generation) for claim in claims}
         for job_id, visit in list(self.by_job.items()):
             if visit.worker_id != worker_id:  # counted as lost meanwhile; the platform ended it
                 self.by_job.pop(job_id, None)
-            elif visit.session_id in over and job_id not in busy:
+            elif visit.session_id in over and (job_id, visit.generation) not in busy:
                 self._leave(visit, "the job has ended")
         self._forget_left()
 

@@ -156,6 +156,7 @@ def _claim(row: Any) -> Claim:
         owner_id=row.owner_id,
         job_ends_in_s=row.job_ends_in_s,
         scheduled_at=row.scheduled_at,
+        generation=row.generation,
         job_input=row.input if row.input_sealed is None else bytes(row.input_sealed),
     )
 

@@ -49,6 +49,7 @@ class Claim:
     owner_label: str = ""
     job_ends_in_s: float | None = None  # until the time-out of the job
     scheduled_at: datetime | None = None  # of the clock that started the job
+    generation: int = 1  # of the job
     # JSON text, or sealed bytes when it holds secrets
     job_input: str | bytes = field(repr=False, default="{}")
 

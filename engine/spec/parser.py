@@ -27,6 +27,7 @@ from engine.spec import (
 )
 from engine.spec.access import read_shared_access
 from engine.spec.actions import read_action
+from engine.spec.checks_walltimes import check_walltimes
 from engine.spec.connections import (
     read_check,
     read_connection,
@@ -141,11 +142,11 @@ def load(
             problems.extend(check(draft))
     except TooManyErrors:
         pass  # already reported
+    complete = None if problems.has_errors else _complete(workspace, merged)
+    if complete is not None and _has_schedulers(complete):
+        problems.extend(check_walltimes(complete))
     found = problems.in_order()
-    return Loaded(
-        None if problems.has_errors else _complete(workspace, merged),
-        with_excerpts(found, files) if found else (),
-    )
+    return Loaded(complete, with_excerpts(found, files) if found else ())
 
 
 def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
@@ -170,6 +171,12 @@ def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
     if any(action.type in ("docker", "pod") or action.runner != "local" for action in actions):
         yield from checks_containers.CHECKS
     yield from checks_templates.CHECKS
+
+
+def _has_schedulers(workspace: Workspace) -> bool:
+    return bool(workspace.slurm_schedulers) or any(
+        task.slurm_schedulers for task in workspace.tasks.values()
+    )
 
 
 def _complete(workspace: Workspace, merged: _Merged) -> Workspace:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.plain import shorten
@@ -14,6 +15,20 @@ _SCHEDULER_FIELDS = (*TEXTS, "nodes", "ntasks_per_node", "setup", "pass_env")
 _LONGEST_SETUP = 20_000
 _VARIABLE = re.compile(r"[A-Za-z_*?\[][A-Za-z0-9_*?\[\]!%()-]{0,199}")
 _EXPORT = re.compile(r"(?:^|\s)--export[= ]")
+_FLAGS = "-[HkOQsv]*"  # short options without a value, which may stand before another one
+# One call of sbatch is one allocation, found by its name; the call has to return at once.
+_OWN = {
+    "array": (
+        re.compile(rf"--ar|{_FLAGS}a"),
+        "one request is one Slurm job: write 'num_allocations' on the workflow action",
+    ),
+    "job-name": (re.compile(rf"--job-n|{_FLAGS}J"), "Stroem finds an allocation by its own name"),
+    "wait": (
+        re.compile(rf"--wait(?![-\w])|{_FLAGS}W"),
+        "sbatch would return when the allocation has ended",
+    ),
+}
+TIME = re.compile(rf"--ti|{_FLAGS}t")  # goes before the scheduler's `walltime`
 _WALLTIME = re.compile(r"([0-9]{1,4}-[0-9]{1,2}(:[0-9]{1,2}){0,2}|[0-9]{1,6}(:[0-9]{1,2}){0,2})")
 
 
@@ -47,7 +62,24 @@ def read_scheduler(entry: Entry) -> Mapping[str, Any]:
     found["setup"] = _read_setup(entry)
     found["pass_env"] = _read_pass_env(entry)
     _check_export(entry, found)
+    for word in words_of(found["extra"] or ""):
+        for option, (pattern, why) in _OWN.items():
+            if pattern.match(word):
+                entry.complain("extra", f"must not hold sbatch's '--{option}': {why}", "slurm")
     return {key: value for key, value in found.items() if value is not None}
+
+
+def words_of(options: str) -> Sequence[str]:
+    """The words of a line of sbatch's options."""
+    try:
+        return shlex.split(options)
+    except ValueError:  # sbatch will say what is wrong
+        return options.split()
+
+
+def own_option(name: str) -> str | None:
+    """Why a request must not hold this option of sbatch; None if it may."""
+    return next((why for pattern, why in _OWN.values() if pattern.match(f"--{name}")), None)
 
 
 def _read_setup(entry: Entry) -> str | None:

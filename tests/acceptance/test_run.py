@@ -70,6 +70,19 @@ def test_the_first_example_completes_and_prints_its_result_as_json() -> None:
     assert result["steps"]["shout"]["status"] == "completed"
 
 
+def test_a_worker_with_settings_of_its_own_reads_secrets(tmp_path: Path) -> None:
+    config = tmp_path / "worker-config.yaml"
+    config.write_text("tags: [script, special]\n")
+    (tmp_path / "flow.yaml").write_text(
+        "secrets: {pw: s3cret-word}\n"
+        "tasks: {t: {flow: {a: {type: script, tags: [special], env: {PW: '{{ secret.pw }}'},"
+        ' script: \'echo "OUTPUT: {\\"n\\": ${#PW}}"\'}}}}\n'
+    )
+    finished = manage("run", str(tmp_path / "flow.yaml"), "--worker-config", str(config), "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert result_of(finished)["output"] == {"a": {"n": 11}}
+
+
 @pytest.mark.long
 def test_a_library_is_fetched_from_its_repository(tmp_path: Path) -> None:
     common = tmp_path / "common"

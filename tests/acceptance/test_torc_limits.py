@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from apps.fleet.models import WorkerSession
 from apps.jobs.flow import blueprints
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Job, Step
+from apps.workflow_actions.models import JobAction
 from apps.workspaces import revisions
 from tests.acceptance.engines import end_of
-from tests.apps.jobs.builders import start, until
+from tests.apps.jobs.builders import fresh, start, until
 from tests.apps.workflow_actions.doing import log_of, specification
 from tests.apps.workflow_actions.hands import actions, tries
 from tests.house import House
@@ -102,6 +105,30 @@ def test_no_step_begins_before_what_sets_it_up_has_ended_on_any_worker(
         == len((output / "left").read_text().split())
     )
     assert all(worker.poll() is None for worker in workers)
+
+
+@pytest.mark.long
+def test_a_worker_leaves_a_job_before_it_works_for_its_restart(
+    house: House, tmp_path: Path
+) -> None:
+    house.scheduler()
+    house.worker("only")
+    job = torc(
+        tmp_path,
+        "- {name: a, command: 'echo step >> output/seen; test -e output/may'}\n",
+        "trigger_type: on_worker_start, action_type: run_commands, commands: ['echo in >> seen']",
+        "trigger_type: on_worker_complete, action_type: run_commands, commands: ['sleep 1; echo out"
+        " >> seen']",
+    )
+    assert end_of(job, WITHIN_S).status == "failed"
+    (directory(job) / "output" / "may").touch()
+    restart_failed(job.id, actor="me")
+    seen = directory(job) / "output" / "seen"
+    until(lambda: seen.read_text().split() == ["in", "step", "out"] * 2, within_s=WITHIN_S)
+    rows = JobAction.objects.filter(job_id=job.id)
+    until(lambda: set(rows.values_list("status", flat=True)) == {"succeeded"}, within_s=WITHIN_S)
+    assert rows.count() == 4
+    assert set(WorkerSession.objects.values_list("status", flat=True)) == {"closed"}
 
 
 def test_actions_run_in_a_directory_of_their_own_and_are_told_what_steps_are(

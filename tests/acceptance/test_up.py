@@ -68,6 +68,7 @@ def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: St
     line = up.wait_until_ready()
     assert f"http://127.0.0.1:{up.port}/" in line and up.password() in line
     assert up.ask("/healthz")[0] == 200
+    assert load({"STROEM__DATA_DIR": str(up.data_dir)}).served_at == f"http://127.0.0.1:{up.port}"
     assert up.sign_in()
     processes = up.processes()
     assert len(processes) >= 5

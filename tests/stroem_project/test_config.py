@@ -197,11 +197,14 @@ def test_secrets_are_not_in_the_text_of_the_settings(tmp_path: Path) -> None:
 
 def test_the_addresses_of_a_running_up_are_used_where_none_are_given(tmp_path: Path) -> None:
     (tmp_path / "pair.json").write_text(
-        json.dumps({"db_url": "postgresql://a/b", "broker_url": "redis://c"})
+        json.dumps(
+            {"db_url": "postgresql://a/b", "broker_url": "redis://c", "served_at": "http://d:1"}
+        )
     )
     environ = {"STROEM__DATA_DIR": str(tmp_path), "STROEM__BROKER__URL": "redis://mine"}
     config = load(environ)
     assert (config.db.url, config.broker.url) == ("postgresql://a/b", "redis://mine")
+    assert config.served_at == "http://d:1"
 
 
 PROVIDER = "issuer_url: https://id.example.org/, client_id: stroem"

@@ -28,7 +28,8 @@ held AS (
     WHERE step.id = chosen.id AND job.id = step.job_id
     RETURNING step.id, step.job_id, step.fence, step.attempts, step.name, step.base, step.timeout_s,
         step.tag_set_id, step.owner_kind, step.owner_id, job.task_name, job.blueprint_id,
-        job.revision_id, job.scheduled_at, job.input::text, job.input_sealed, job.deadline_at
+        job.revision_id, job.scheduled_at, job.generation, job.input::text, job.input_sealed,
+        job.deadline_at
 ),
 attempt AS (
     INSERT INTO jobs_attempt (step_id, job_id, fence, worker_id, claimed_at, lease_until,
@@ -46,7 +47,7 @@ event AS (
 )
 SELECT held.id AS step_id, attempt.id AS attempt_id, held.fence, held.job_id,
     held.name AS step_name, held.base, held.attempts AS number, held.timeout_s, held.tag_set_id,
-    held.task_name, held.blueprint_id, held.revision_id, held.scheduled_at,
+    held.task_name, held.blueprint_id, held.revision_id, held.scheduled_at, held.generation,
     attempt.started_at IS NOT NULL AS is_started,
     %(may_lag)s AND EXISTS (
         SELECT 1 FROM jobs_step more WHERE more.status = 'ready'

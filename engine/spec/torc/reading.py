@@ -12,7 +12,7 @@ from engine.resources import read_memory, read_runtime
 from engine.spec.draft import Node, Problems
 from engine.spec.entry import Entry
 from engine.spec.model import Place, WorkflowAction
-from engine.spec.schedulers import read_scheduler
+from engine.spec.schedulers import own_option, read_scheduler
 from engine.spec.slurm import read_workflow_actions
 from engine.spec.torc.model import (
     Axes,
@@ -330,6 +330,9 @@ def _slurm_defaults(top: Entry) -> dict[str, Any]:
                 " one value"
             )
             top.problems.warning(node.keys[name], "slurm-defaults", message)
+        elif name not in excluded and (why := own_option(option)):
+            message = f"slurm_defaults '{shorten(name)}' is not possible: {why}"
+            top.problems.error(node.keys[name], "slurm-defaults", message)
         elif name not in excluded:
             found[option] = value.value if isinstance(value.value, bool) else value.text
     return found

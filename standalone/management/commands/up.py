@@ -106,9 +106,10 @@ class Command(OurCommand):
             self._say(f"WARNING: {weak}.")
 
     def _start(self, supervisor: Supervisor, host: str, port: int, options: dict[str, Any]) -> None:
-        self._start_stores(supervisor)
+        shown = f"[{host}]" if ":" in host else host
+        listen = os.environ["STROEM__LISTEN"] = f"{shown}:{port}"
+        self._start_stores(supervisor, listen)
         email, password = self._prepare(host, with_examples=not options["no_examples"])
-        os.environ["STROEM__LISTEN"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         logs = settings.STROEM.data_dir / "log"
         programs = [
             server_program(logs, host, port),
@@ -126,12 +127,9 @@ class Command(OurCommand):
             if password
             else f"{email} and its password"
         )
-        shown = f"[{host}]" if ":" in host else host
-        self._say(
-            f"Stroem runs: open http://{shown}:{port}/ and sign in as {sign_in}. Ctrl-C stops it."
-        )
+        self._say(f"Stroem runs: open http://{listen}/ and sign in as {sign_in}. Ctrl-C stops it.")
 
-    def _start_stores(self, supervisor: Supervisor) -> None:
+    def _start_stores(self, supervisor: Supervisor, listen: str) -> None:
         """Start a database and a broker unless the settings name them; then use both."""
         given = settings.STROEM_GIVEN()
         db_url, broker_url = given.db.url, given.broker.url
@@ -154,7 +152,7 @@ class Command(OurCommand):
             os.environ["STROEM__LOGS__ARCHIVE"] = "true"
         if place is not None:
             # for commands in other terminals while `up` runs
-            pair = {"db_url": db_url, "broker_url": broker_url}
+            pair = {"db_url": db_url, "broker_url": broker_url, "served_at": f"http://{listen}"}
             write_private(settings.PAIR_FILE, json.dumps(pair))
 
     def _prepare(self, host: str, *, with_examples: bool) -> tuple[str, str | None]:
