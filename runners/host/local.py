@@ -335,7 +335,9 @@ class _Attempt:
                     os.fchown(fd, *self._owner)
 
     def _step_env(self, invocation: Invocation) -> Mapping[str, str]:
-        base = {**self._runner.find_base(self._user), **invocation.env}
+        # git must not take a repository around the copy (ours, with `up`) for that of the step
+        own = {"GIT_CEILING_DIRECTORIES": str(self._root.parent)}
+        base = {**self._runner.find_base(self._user), **own, **invocation.env}
         return env_of_step(base, self._order, self._runner._keeper)
 
     def _installer(self) -> Installer:

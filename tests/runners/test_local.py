@@ -179,6 +179,14 @@ def test_a_user_without_a_shell_to_work_with_has_the_plain_one(monkeypatch, entr
     assert (find_shell(900), find_shell(901)) == (found, "/bin/sh")
 
 
+def test_git_does_not_take_a_repository_around_the_steps_files_for_theirs(finish, tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    outcome, log = finish("mkdir -p a/b && cd a/b && ! git rev-parse --show-toplevel", env={})
+    assert (outcome.verdict, str(tmp_path) in "".join(log.texts())) == (Verdict.SUCCEEDED, False)
+    outcome, _ = finish("git init -q . && mkdir a && cd a && git status")
+    assert outcome.verdict is Verdict.SUCCEEDED
+
+
 def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, monkeypatch):
     monkeypatch.setenv("SITE", "north")
     runner, log = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache", pass_env=("SITE",))), Log()
