@@ -566,6 +566,28 @@ def test_a_shell_script_saved_on_windows_runs_and_says_so(finish, tmp_path, head
     assert (tree / "link").is_symlink()
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            b"\xef\xbb\xbfecho ran\n",
+            "saved.sh begins with a byte order mark; the step runs it without",
+        ),
+        (
+            "echo ran\n".encode("utf-16"),
+            "saved.sh is UTF-16 text, which no shell reads; save it as UTF-8",
+        ),
+    ],
+)
+def test_a_shell_script_of_another_encoding_says_so(finish, tmp_path, data, says):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "saved.sh").write_bytes(data)
+    outcome, log = finish(source="saved.sh", workspace_dir=tree)
+    assert "".join([*log.texts("server"), outcome.error or ""]) == says
+    assert log.texts() == (["ran"] if outcome.verdict is Verdict.SUCCEEDED else [])
+
+
 def test_a_compiled_source_runs_and_keeps_its_bytes(finish, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()
