@@ -17,6 +17,7 @@ from engine.scripts import ANY_PYTHON, languages_of, read_first_line, refuse_for
 from runners import anchored
 
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _HEAD_BYTES = 1024
 
 
@@ -58,14 +59,18 @@ def is_binary(root: Path, path: Path) -> bool:
     return b"\0" in _read_head(root, path)
 
 
-def use_plain_line_ends(root: Path, path: Path) -> bool:
-    """Replace the line ends of Windows in a shell script of a working tree; True if it had any. A
-    shell takes the carriage return as a part of each line's last word."""
+def use_plain_line_ends(root: Path, path: Path, source: str) -> str:
+    """Replace the line ends of Windows in a shell script of a working tree, and take a byte order
+    mark off; a note for the log if there was any. A shell takes the carriage return as a part of
+    each line's last word."""
     with _folder_of(root, path) as (folder, name):
         with _open(name, folder) as file:
             data, found = file.read(), os.fstat(file.fileno())
-        if (b"\r\n" not in data and not data.startswith(_BOM)) or b"\0" in data[:_HEAD_BYTES]:
-            return False
+        if data.startswith(_UTF_16):
+            raise AuthorError(f"{source} is UTF-16 text, which no shell reads; save it as UTF-8")
+        has_ends = b"\r\n" in data
+        if not (has_ends or data.startswith(_BOM)) or b"\0" in data[:_HEAD_BYTES]:
+            return ""
         fresh = f".{name[:100]}.stroem"
         fd = os.open(fresh, anchored.FRESH, 0o600, dir_fd=folder)
         with open(fd, "wb") as file:
@@ -74,7 +79,9 @@ def use_plain_line_ends(root: Path, path: Path) -> bool:
                 os.fchown(fd, found.st_uid, found.st_gid)
             os.fchmod(fd, stat.S_IMODE(found.st_mode) & 0o777)
         os.replace(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
-    return True
+    if has_ends:
+        return f"{source} has Windows line ends (CR LF); the step runs it with LF"
+    return f"{source} begins with a byte order mark; the step runs it without"
 
 
 def _read_head(root: Path, path: Path) -> bytes:
@@ -104,8 +111,3 @@ def _folder_of(root: Path, path: Path) -> Iterator[tuple[int, str]]:
         for folder in folders:
             fd = opened.enter_context(anchored.folder(folder, fd))
         yield fd, name
-
-
-def describe_line_ends(source: str) -> str:
-    """The note for the log about a converted source."""
-    return f"{source} has Windows line ends (CR LF); the step runs it with LF"

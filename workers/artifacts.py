@@ -113,7 +113,7 @@ class Shelf:
             for part in parts[:-1]:
                 fd = opened.enter_context(_entered(fd, part, owner))
             source = opened.enter_context(self._ledger.open_taken(file))
-            _copy(source, fd, parts[-1], owner)
+            _copy(source, fd, parts[-1], owner, 0o755 if file.is_program else 0o644)
 
     def tell_end(self, attempt: Attempt, exit_code: int) -> None:
         """Let the pod of the attempt send its files: its image has ended."""
@@ -160,6 +160,7 @@ class Shelf:
 
     def _put(self, patient: Patience, file: Found, owner: anchored.Owner | None) -> Left:
         with _opened(file.root, file.name, owner) as stream:
+            is_program = bool(os.fstat(stream.fileno()).st_mode & stat.S_IXUSR)
             head = stream.read(rules.HEAD_BYTES)
             stream.seek(0)
             upload = self._ledger.begin(stream)
@@ -168,7 +169,8 @@ class Shelf:
             except BaseException:
                 upload.give_up()
                 raise
-        return Left(file.name, rules.type_of(file.name, head), stored.id, stored.size)
+        kind = rules.type_of(file.name, head)
+        return Left(file.name, kind, stored.id, stored.size, is_program)
 
 
 class Patience:
@@ -320,11 +322,11 @@ def _below(fd: int, name: str, owner: anchored.Owner | None) -> None:
         return
 
 
-def _copy(source: IO[bytes], fd: int, name: str, owner: anchored.Owner | None) -> None:
+def _copy(source: IO[bytes], fd: int, name: str, owner: anchored.Owner | None, mode: int) -> None:
     """Write a whole file; what an interrupted call left is replaced."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=fd)
-    made = os.open(name, anchored.FRESH, 0o644, dir_fd=fd)
+    made = os.open(name, anchored.FRESH, mode, dir_fd=fd)
     try:
         while piece := source.read(1 << 20):
             anchored.write_all(made, piece)

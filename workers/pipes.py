@@ -178,7 +178,7 @@ class Helper:
 
     def _in_pieces(self, answer: Answer) -> Generator[bytes]:
         try:
-            yield f"{answer.code} {answer.size}\n".encode() + answer.text
+            yield answer.head + answer.text
             while answer.stream is not None and (piece := answer.stream.read(_PIECE)):
                 yield piece
         except Exception:  # an outer edge: who asked sees that the file did not come whole

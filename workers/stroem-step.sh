@@ -1,6 +1,6 @@
 #!/bin/sh
 # stroem-step: what a step asks of its worker, through the pipes beside this program. Needs a POSIX shell, cat,
-# dd, cp, mkdir, mv, rm and wc.
+# chmod, dd, cp, mkdir, mv, rm and wc.
 set -u
 here=${0%/*}
 fail() { code=$1; shift; printf 'stroem-step: %s\n' "$*" >&2; exit "$code"; }
@@ -24,12 +24,13 @@ ask() {
     # The answer's pipe is opened before the question ends: nobody else's answer can come from it.
     {
         printf '%s\0' "$#" "$@" >>"$here/$slot.in" || fail 69 "the worker does not answer"
-        code= size=
-        read -r code size || fail 69 "the worker did not answer; its log says why"
+        code= size= mode=
+        read -r code size mode || fail 69 "the worker did not answer; its log says why"
         if [ "$code" != 0 ]; then cat >&2; exit "$code"; fi
         if [ -n "${target:-}" ]; then
             cat >"$target.part" || exit 73
             [ "$(($(wc -c <"$target.part")))" = "$size" ] || { rm -f "$target.part"; fail 69 "the file did not come whole"; }
+            [ -z "$mode" ] || chmod +x "$target.part" || exit 73
             mv "$target.part" "$target"
         else
             cat

@@ -64,6 +64,9 @@ class Artifact(models.Model):
     has_failed = models.BooleanField(
         default=False, db_default=False, help_text="Stored although the step had failed"
     )
+    is_program = models.BooleanField(
+        default=False, db_default=False, help_text="Its owner could execute it"
+    )
 
     class Meta:
         constraints = [

@@ -66,6 +66,12 @@ class Answer:
     text: bytes = b""
     stream: IO[bytes] | None = None
     stream_size: int = 0
+    is_program: bool = False
+
+    @property
+    def head(self) -> bytes:
+        """What the command reads before the bytes."""
+        return f"{self.code} {self.size}{' x' if self.is_program else ''}\n".encode()
 
     @property
     def size(self) -> int:
@@ -236,7 +242,7 @@ class Questions:
         for file in found:
             if file.name == name and file.step_name == step:
                 stream = self._patiently(lambda: self._artifacts.open_taken(file), has_ended)  # noqa: B023  (called at once)
-                return Answer(stream=stream, stream_size=file.size)
+                return Answer(stream=stream, stream_size=file.size, is_program=file.is_program)
         raise Refusal(MISSING, f"step '{step[:60]}' has left no artifact '{name[:100]}'")
 
     def _patiently(self, call: Callable[[], T], has_ended: Callable[[], bool]) -> T:

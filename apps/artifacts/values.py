@@ -26,6 +26,7 @@ class Left:
     content_type: str
     blob_id: int
     size: int
+    is_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Taken:
     name: str
     blob_id: int
     size: int
+    is_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)

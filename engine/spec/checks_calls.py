@@ -232,6 +232,9 @@ def _idle_steps(draft: Draft) -> Iterator[Problem]:
                     " template in {{ }}"
                 )
                 yield error(at("for_each"), "for-each", message)
+            elif step.for_each == ():
+                message = f"{subject} for_each is an empty list: the step is always skipped"
+                yield warning(at("for_each"), "for-each", message)
 
 
 def _may_be_list(text: str) -> bool:

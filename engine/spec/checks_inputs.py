@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engine import templating
 from engine.errors import InputError
 from engine.plain import shorten
 from engine.spec import inputs
-from engine.spec.connection_types import field_of, taking
+from engine.spec.connection_types import Use, field_of, taking, uses_of
 from engine.spec.connections import CHECK
 from engine.spec.draft import Draft, task_subject
-from engine.spec.fields import ALIASES, PRIMITIVES
-from engine.spec.model import InputField, Place, Problem
+from engine.spec.fields import ALIASES, HOOK_LISTS, PRIMITIVES
+from engine.spec.model import Hook, InputField, Place, Problem
 from engine.spec.problems import did_you_mean, error, warning
 
 _RESERVED = (*PRIMITIVES, *ALIASES, "array", "object")
@@ -122,6 +123,11 @@ def check_options(draft: Draft) -> Iterator[Problem]:
                 yield warning(declared.at(draft, "allow_custom"), "options", message)
             continue
         place = declared.at(draft, "options")
+        if field.type not in PRIMITIVES and field.type in draft.sections["connection_types"]:
+            message = f"{subject}: options have no effect on connection-type fields"
+            if not field.multiple:  # which is an error
+                yield warning(place, "options", f"{message} (type '{field.type}')")
+            continue
         if not field.options:
             yield warning(place, "options", f"{subject}: options list is empty")
         if "" in field.options:
@@ -218,7 +224,9 @@ def check_connections(draft: Draft) -> Iterator[Problem]:
                 )
                 yield error(draft.at("connections", name), "missing-field", message)
         for key in values:
-            if key != "type" and key not in types[declared]:
+            if key in types[declared]:
+                yield from _check_value(draft, name, key, types[declared][key])
+            elif key != "type":
                 message = f"{subject} has field '{shorten(key)}' not defined in type '{declared}'"
                 if hints > 0:
                     hints -= 1
@@ -231,6 +239,60 @@ def _check_values(draft: Draft, name: str, subject: str) -> Iterator[Problem]:
         if value is None or (isinstance(value, str) and not value.strip()):
             message = f"{subject} field '{shorten(key)}' has an empty value"
             yield error(draft.at("connections", name, key), "empty-field", message)
+
+
+def _check_value(
+    draft: Draft, name: str, key: str, described: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """A value that the form of this connection would refuse."""
+    value = draft.workspace.connections[name][key]
+    if draft.node("connections", name, key) is None or (isinstance(value, str) and "{" in value):
+        return  # the default of its type, or a template
+    field = replace(field_of(described), required=False)
+    try:
+        inputs.resolve({key: field}, {key: value}, {}, path=f"Connection '{shorten(name)}' field")
+    except InputError as refusal:
+        place = draft.at("connections", name, key)
+        yield warning(place, "connection-field", refusal.problems[key])
+
+
+def check_named_connections(draft: Draft) -> Iterator[Problem]:
+    """Who names a connection of another type, or one that is nearly called so. Others may be
+    stored on the server."""
+    connections = draft.workspace.connections
+    for name, uses in uses_of(draft.workspace).items():
+        found = connections.get(name, {}).get("type")
+        hint = did_you_mean(name, connections) if name not in connections else ""
+        for use in uses:
+            subject = f"{str(use)[0].upper()}{str(use)[1:]}"
+            if isinstance(found, str) and found != use.wanted:
+                message = (
+                    f"{subject} expects a connection of type '{use.wanted}', but '{shorten(name)}'"
+                    f" is of type '{shorten(found)}'"
+                )
+                yield error(_place_of(draft, name, use), "connection", message)
+            elif hint:
+                message = f"{subject} names the connection '{shorten(name)}', which the files lack"
+                yield warning(_place_of(draft, name, use), "connection", message + hint)
+
+
+def _place_of(draft: Draft, name: str, use: Use) -> Place:
+    """Where the connection `name` is named."""
+    event = use.owner if use.kind == "hook" else use.step
+    if event in HOOK_LISTS:
+        workspace = draft.workspace
+        owner = workspace if use.kind == "hook" else workspace.tasks[use.owner]
+        hooks: tuple[Hook, ...] = getattr(owner.hooks, event)
+        for hook in hooks:
+            if hook.input.get(use.input) == name:
+                return hook.place
+    if use.kind == "action":
+        return draft.in_action(use.owner, "input", use.input, "default")
+    if use.kind == "trigger":
+        return draft.at("triggers", use.owner, "input", use.input)
+    if use.step:
+        return draft.in_step(use.owner, use.step, "input", use.input)
+    return draft.at("tasks", use.owner, "input", use.input, "default")
 
 
 def check_properties(draft: Draft) -> Iterator[Problem]:
@@ -307,6 +369,7 @@ CHECKS = (
     check_defaults,
     check_connection_types,
     check_connections,
+    check_named_connections,
     check_properties,
     check_checks,
     check_secrets,

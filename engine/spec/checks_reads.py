@@ -197,7 +197,7 @@ class Reads:
             known = _SUSPENDED if site.event == "on_suspended" else _END_OF_JOB
         elif site.subject.startswith("Trigger "):
             known = _OF_TRIGGERS.get(root)
-        elif known is None and site.reader == "step":
+        elif known is None and site.task:
             known = _OF_STEPS if root in self._steps_of(site.task) else None
         if known is not None and part not in known:
             listed = ", ".join(sorted(known))

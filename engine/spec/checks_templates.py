@@ -4,15 +4,16 @@ into code. Texts that look like templates where none is rendered, for the rules 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from engine import dag, templating
 from engine.plain import shorten
 from engine.spec.actions import LANGUAGES
 from engine.spec.checks_reads import Reads
-from engine.spec.draft import Draft
+from engine.spec.draft import Draft, step_subject, task_subject
 from engine.spec.inputs import variable_of
-from engine.spec.model import Action, Place, Problem, Step
+from engine.spec.model import Action, Place, Problem, Step, Task
 from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.sites import Site, find_sites
 
@@ -32,6 +33,7 @@ _ROOTS = {
 }
 _ANYWHERE = frozenset({"input", "secret", "secrets", "each", "state", "global_state", "hook"})
 _CONDITIONS = ("when", "filter", "tool approval")
+_PROSE = ("message", "prompt", "system_prompt")
 _JSON = ("json", "json_encode")
 _SAFE_TYPES = ("integer", "number", "boolean", "date", "datetime")
 _NO_TEMPLATE = "; if this is not a template, put it between {% raw %} and {% endraw %}"
@@ -75,6 +77,8 @@ def check_templates(draft: Draft) -> Iterator[Problem]:
             continue
         if site.what in _CONDITIONS:
             yield from _check_condition(site)
+        elif site.what not in _PROSE:
+            yield from _check_dollar(site)
         if site.task and site.task not in reaches:
             reaches[site.task] = _Reach(draft.workspace.tasks[site.task].flow)
         yield from _check_names(draft, site, reaches)
@@ -132,6 +136,22 @@ def _check_condition(site: Site) -> Iterator[Problem]:
             f"write {{{{ {shorten(site.text.strip(), 40)} }}}} to have it evaluated"
         )
         yield warning(site.place, "literal-when", message)
+
+
+def _check_dollar(site: Site) -> Iterator[Problem]:
+    """`${{ x }}` is how another system writes `{{ x }}`: here, a value of 5 becomes `$5`."""
+    if "${{" in site.text:
+        pasted = (
+            shorten(splice.text, 40)
+            for splice in templating.splices(site.text)
+            if "$" + splice.text in site.text
+        )
+        if (tag := next(pasted, None)) is not None:
+            message = (
+                f"{site.subject} {site.what}: the '$' before {tag} stays before its value: write"
+                f" {tag} alone, or {{{{ '$' }}}}{tag} if it is meant"
+            )
+            yield warning(site.place, "dollar", message)
 
 
 def _check_names(draft: Draft, site: Site, reaches: Mapping[str, _Reach]) -> Iterator[Problem]:
@@ -285,4 +305,27 @@ def not_rendered(subject: str, text: str, place: Place, advice: str) -> Problem:
     return warning(place, "not-rendered", message)
 
 
-CHECKS = (check_templates,)
+def check_labels(draft: Draft) -> Iterator[Problem]:
+    """What people see of actions, tasks and steps is the same for all jobs."""
+    for name, subject, action in draft.actions():
+        if name not in draft.inline:
+            yield from _check_labels(subject, action, partial(draft.in_action, name))
+    for task_name, task in draft.workspace.tasks.items():
+        at = partial(draft.at, "tasks", task_name)
+        yield from _check_labels(task_subject(task_name), task, at)
+        for name, step in task.flow.items():
+            at = partial(draft.in_step, task_name, name)
+            yield from _check_labels(step_subject(task_name, name), step, at, task.flow)
+
+
+def _check_labels(
+    subject: str, owner: Action | Task | Step, at: Callable[..., Place], steps: Iterable[str] = ()
+) -> Iterator[Problem]:
+    for key in ("name", "description", "folder"):
+        text = getattr(owner, "title" if key == "name" else key, None)
+        if text and "{{" in text and is_template(text, map(templating.context_name, steps)):
+            advice = "people see it as it is written, before there is a job"
+            yield not_rendered(f"{subject} {key}", text, at(key), advice)
+
+
+CHECKS = (check_templates, check_labels)

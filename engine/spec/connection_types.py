@@ -59,6 +59,7 @@ class Use:
     owner: str
     input: str
     step: str = ""
+    wanted: str = ""  # the type that the input declares
 
     def __str__(self) -> str:
         where = f", step '{self.step}'" if self.step else ""
@@ -99,7 +100,7 @@ def _named(workspace: Workspace) -> Iterator[tuple[Any, Use]]:
         for key, value in given.items():
             field = fields.get(key)
             if field is not None and field.type in workspace.connection_types:
-                yield value, Use(kind, owner, key, step)
+                yield value, Use(kind, owner, key, step, field.type)
 
 
 Fields = Mapping[str, InputField]

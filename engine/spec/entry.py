@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from engine import durations
 from engine.durations import Duration
 from engine.errors import AuthorError
 from engine.plain import shorten
+from engine.spec import inputs
 from engine.spec.draft import Node, Problems
 from engine.spec.fields import ALIASES, OUTPUT_TYPES, PRIMITIVES
 from engine.spec.model import InputField, OutputField, Place, Retry
@@ -266,6 +268,11 @@ def read_inputs(owner: Entry, key: str = "input") -> dict[str, InputField]:
             order=entry.whole("order"),
             position=len(found),
         )
+        if default is not None and inputs.is_nothing(found[name]):
+            is_required = "is required and " if found[name].required else ""
+            message = f"{entry.subject} {is_required}has an empty default, which counts as none"
+            owner.problems.warning(entry.at("default"), "default", message)
+            found[name] = replace(found[name], default=None, has_default=False)
     return found
 
 

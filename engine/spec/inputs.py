@@ -6,6 +6,7 @@ pass through: the caller resolves them.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -111,6 +112,12 @@ def _is_missing(field: InputField, value: Any) -> bool:
     )
 
 
+def is_nothing(field: InputField) -> bool:
+    """Whether the default is as good as none: whoever leaves the field out gets no value."""
+    is_empty_list = field.multiple and field.default in ([], ())
+    return _is_missing(field, field.default) or (field.required and is_empty_list)
+
+
 def _but_got(field: InputField, value: Any) -> str:
     if field.secret:
         return ""
@@ -151,7 +158,7 @@ def is_option(field: InputField, value: Any) -> bool:
 
 
 def _coerce_many(field: InputField, value: Any) -> list[str]:
-    items = value if isinstance(value, list | tuple) else [value]
+    items = value if isinstance(value, list | tuple) else _read_list(field, value)
     if not all(isinstance(item, str | int | float) for item in items):
         raise _Wrong("must be a list of texts", but_got=False)
     found = [_read_text(item) for item in items]
@@ -164,6 +171,17 @@ def _coerce_many(field: InputField, value: Any) -> list[str]:
     if field.required and not found:
         raise _Wrong("is required: choose at least one", but_got=False)
     return found
+
+
+def _read_list(field: InputField, value: Any) -> list[Any]:
+    """One value, or several in JSON: a command line and a query have nothing but text."""
+    if isinstance(value, str) and value.startswith("[") and value not in (field.options or ()):
+        try:
+            found = json.loads(value, parse_float=Written, parse_constant=str)
+        except (ValueError, RecursionError):
+            return [value]
+        return list(found)
+    return [value]
 
 
 def _read_text(value: Any) -> str:

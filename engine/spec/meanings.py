@@ -64,7 +64,7 @@ ACTION: Mapping[str, str] = {
     ),
     "on_worker_lost": "fail (default) or retry",
     "timeout": "for each attempt: at most 24h, of an approval 30d",
-    "retry": "Failure",
+    "retry": "Failure; without effect on task and approval, which a warning says",
     "task": "name of a task in this workspace",
     "provider": "name under agents.providers in the configuration",
     "model": "which model, instead of the provider's",

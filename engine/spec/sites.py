@@ -130,8 +130,7 @@ def _in_step(draft: Draft, task: str, name: str) -> Iterator[Site]:
     step = draft.workspace.tasks[task].flow[name]
     subject = step_subject(task, name)
     for key in ("when", "for_each"):
-        text = getattr(step, key)
-        if isinstance(text, str):
+        for text in texts_in(getattr(step, key)):
             yield Site(subject, key, text, draft.in_step(task, name, key), "step", task, name)
     for key, value in step.input.items():
         for text in texts_in(value):

@@ -184,6 +184,8 @@ def _read_ends(entry: Entry) -> list[str]:
     if node is None:
         return ["completed"]
     ends = list(entry.texts("status")) if isinstance(node.value, tuple) else [node.text]
+    if not ends:
+        entry.complain("status", "is empty: name an end, or remove the key", "empty-field")
     for end in ends:
         if end not in ENDS:
             rest = f"must be {', '.join(ENDS)} or a list of them, not '{shorten(end)}'"

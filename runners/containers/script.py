@@ -86,25 +86,25 @@ def build_script_files(work: ScriptWork, image: str) -> dict[str, str]:
     return files
 
 
-def check_source(work: ScriptWork) -> bool:
-    """Refuse a `source` that is not a file of the workspace, as far as it can be checked here. True
-    if it had line ends of Windows, which are plain from now on."""
+def check_source(work: ScriptWork) -> str:
+    """Refuse a `source` that is not a file of the workspace, as far as it can be checked here. A
+    note for the log if it had line ends of Windows, which are plain from now on."""
     if work.source is None:
-        return False
+        return ""
     parts = PurePosixPath(work.source)
     if parts.is_absolute() or ".." in parts.parts:
         raise AuthorError(
             f"source {work.source!r} is outside the workspace; write a path relative to its root"
         )
     if work.workspace_dir is None:
-        return False
+        return ""
     root = work.workspace_dir.resolve()
     target = (root / work.source).resolve()
     if not target.is_relative_to(root):
         raise AuthorError(f"source {work.source!r} leads outside the workspace")
     if not target.is_file():
         raise AuthorError(f"source {work.source!r} is not a file of the workspace")
-    return work.language == "shell" and use_plain_line_ends(root, target)
+    return use_plain_line_ends(root, target, work.source) if work.language == "shell" else ""
 
 
 def place_workdir(workdir: str | None) -> str:

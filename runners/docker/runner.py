@@ -29,7 +29,6 @@ from runners.docker.shelves import Shelf
 from runners.docker.workspaces import Workspaces
 from runners.events import feed_of
 from runners.lines import LineFeed
-from runners.sources import describe_line_ends
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +128,8 @@ class _Attempt:
     def run(self) -> StepOutcome:
         image = self._choose_image()
         work = self._order.work
-        if isinstance(work, ScriptWork) and check_source(work):
-            self._feed.say(describe_line_ends(str(work.source)))
+        if isinstance(work, ScriptWork) and (note := check_source(work)):
+            self._feed.say(note)
         image_id = (
             self._images.ensure(image, self._order.container, self._feed, self._end_signal)
             if self._end_signal.cause is None

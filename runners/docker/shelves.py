@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -142,7 +143,8 @@ class _Unpacking:
                 os.link(name_there, last, src_dir_fd=other, dst_dir_fd=fd, follow_symlinks=False)
                 return
             content = tar.extractfile(entry)
-            made = os.open(last, anchored.FRESH, 0o600, dir_fd=fd)
+            mode = 0o700 if entry.mode & stat.S_IXUSR else 0o600
+            made = os.open(last, anchored.FRESH, mode, dir_fd=fd)
             try:
                 while content is not None and (piece := content.read(_CHUNK_BYTES)):
                     anchored.write_all(made, piece)

@@ -36,7 +36,7 @@ from runners.host.process import Command, ProcessEnd, adopt_orphans, supervise
 from runners.host.recipes import find_recipe
 from runners.host.replies import Replies
 from runners.lines import LineFeed
-from runners.sources import describe_line_ends, honour_first_line, use_plain_line_ends
+from runners.sources import honour_first_line, use_plain_line_ends
 
 _SWEEP_GRACE_S = 2.0
 _ENDED_BY_SIGNAL = frozenset({128 + 9, 128 + 15})
@@ -182,20 +182,17 @@ class _Attempt:
         source = None if work.source is None else find_source(self._root, work.source)
         try:
             settled, note = honour_first_line(work, self._root, source)
-            if (
-                source is not None
-                and settled.language == "shell"
-                and use_plain_line_ends(self._root, source)
-            ):
-                self._feed.say(describe_line_ends(str(work.source)))
+            notes = [note]
+            if source is not None and settled.language == "shell":
+                notes.append(use_plain_line_ends(self._root, source, str(work.source)))
         except OSError as error:
             raise PlatformError(
                 f"source {work.source!r} could not be read: {error.strerror}"
             ) from error
         if settled.interpreter and not work.interpreter:
             self._toolbox.find_program(settled.interpreter)
-        if note:
-            self._feed.say(note)
+        for one in filter(None, notes):
+            self._feed.say(one)
         return settled
 
     def run(self) -> StepOutcome:
@@ -335,7 +332,9 @@ class _Attempt:
                     os.fchown(fd, *self._owner)
 
     def _step_env(self, invocation: Invocation) -> Mapping[str, str]:
-        base = {**self._runner.find_base(self._user), **invocation.env}
+        # git must not take a repository around the copy (ours, with `up`) for that of the step
+        own = {"GIT_CEILING_DIRECTORIES": str(self._root.parent)}
+        base = {**self._runner.find_base(self._user), **own, **invocation.env}
         return env_of_step(base, self._order, self._runner._keeper)
 
     def _installer(self) -> Installer:

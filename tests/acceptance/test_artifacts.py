@@ -66,13 +66,16 @@ def test_files_are_stored_and_handed_on(runs: Runs, tmp_path: Path) -> None:
               printf hello > "$ARTIFACTS_DIR/a.txt"
               printf '{"a": 1}' > "$ARTIFACTS_DIR/sub/b.json"
               printf jar > target/app.jar; printf no > target/app.log
+              chmod +x target/app.jar
             artifacts: {paths: ["target/*.jar"]}
           use:
             type: script
             depends_on: [build]
             artifacts: {from: [build]}
             script: |
+              set -e
               cd "$ARTIFACTS_IN/build"
+              [ "$(find . -type f -perm -111)" = ./target/app.jar ]
               echo "OUTPUT: {\\"found\\": \\"$(find . -type f | sort | tr '\\n' ' ')$(cat a.txt)\\"}"
     """
     job, shown = go(runs, write(tmp_path / "ws", text))

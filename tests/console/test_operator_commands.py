@@ -194,6 +194,12 @@ def test_a_repository_is_imported_by_its_path_and_a_ref(run: Run, tmp_path: Path
         (["shop", "https://user:pw@host/x"], "take the credentials out"),
         (["shop", "https://host/x", "--auth", "none"], "no entry 'none'"),
         (["shop", ".", "--ref=--output=x"], "cannot be a branch"),
+        (["shop", ".", "--auth", "a"], "--auth is for git repositories; this is a folder"),
+        (["shop", __file__, "--ref", "main"], "--ref is for git repositories; this is a file"),
+        (["shop", __file__, "--auth", "a"], "--auth is for git repositories; this is a file"),
+        (["shop", ".", "--ref", "main", "--chdir", "/"], "--chdir is for folders and Torc files"),
+        (["shop", "https://host/x", "--chdir", "/"], "--chdir is for folders and Torc files"),
+        (["shop", ".", "--ref", ""], "argument --ref: is empty: give a value"),
     ],
 )
 def test_what_cannot_be_imported_is_one_sentence(run: Run, words: list[str], sentence: str) -> None:

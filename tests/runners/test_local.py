@@ -179,6 +179,14 @@ def test_a_user_without_a_shell_to_work_with_has_the_plain_one(monkeypatch, entr
     assert (find_shell(900), find_shell(901)) == (found, "/bin/sh")
 
 
+def test_git_does_not_take_a_repository_around_the_steps_files_for_theirs(finish, tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    outcome, log = finish("mkdir -p a/b && cd a/b && ! git rev-parse --show-toplevel", env={})
+    assert (outcome.verdict, str(tmp_path) in "".join(log.texts())) == (Verdict.SUCCEEDED, False)
+    outcome, _ = finish("git init -q . && mkdir a && cd a && git status")
+    assert outcome.verdict is Verdict.SUCCEEDED
+
+
 def test_an_operator_may_let_more_of_the_workers_environment_through(tmp_path, monkeypatch):
     monkeypatch.setenv("SITE", "north")
     runner, log = LocalRunner(LocalConfig(cache_dir=tmp_path / "cache", pass_env=("SITE",))), Log()
@@ -556,6 +564,28 @@ def test_a_shell_script_saved_on_windows_runs_and_says_so(finish, tmp_path, head
         ]
     assert (tree / "saved.sh").stat().st_mode & 0o777 == 0o755
     assert (tree / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            b"\xef\xbb\xbfecho ran\n",
+            "saved.sh begins with a byte order mark; the step runs it without",
+        ),
+        (
+            "echo ran\n".encode("utf-16"),
+            "saved.sh is UTF-16 text, which no shell reads; save it as UTF-8",
+        ),
+    ],
+)
+def test_a_shell_script_of_another_encoding_says_so(finish, tmp_path, data, says):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "saved.sh").write_bytes(data)
+    outcome, log = finish(source="saved.sh", workspace_dir=tree)
+    assert "".join([*log.texts("server"), outcome.error or ""]) == says
+    assert log.texts() == (["ran"] if outcome.verdict is Verdict.SUCCEEDED else [])
 
 
 def test_a_compiled_source_runs_and_keeps_its_bytes(finish, tmp_path):

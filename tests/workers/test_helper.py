@@ -44,7 +44,10 @@ class Platform(FakeLedger):
         super().__init__()
         self.state = Seen(3, {"cursor": "a b", "count": 7}, written={"cursor": 3, "count": 1})
         self.shared = Seen(1, {"color": "teal"}, written={"color": 1})
-        self.files = {("build", "site/a.bin"): b"\0\xff" * 300_000}
+        self.files = {
+            ("build", "site/a.bin"): b"\0\xff" * 300_000,
+            ("build", "tool.sh"): b"echo run",
+        }
 
     def state_of(self, claim: Any) -> tuple[Seen, Seen]:
         self._enter("state_of")
@@ -52,7 +55,10 @@ class Platform(FakeLedger):
 
     def taken(self, claim: Any, steps: Any) -> list[Taken]:
         items = enumerate(self.files.items())
-        return [Taken(step, name, at, len(data)) for at, ((step, name), data) in items]
+        return [
+            Taken(step, name, at, len(data), name.endswith(".sh"))
+            for at, ((step, name), data) in items
+        ]
 
     def open_taken(self, file: Taken) -> IO[bytes]:
         return io.BytesIO(self.files[file.step_name, file.name])
@@ -127,12 +133,13 @@ def test_artifacts_are_put_and_fetched_whole(bench: Bench, shell: list[str]) -> 
     cmp a.bin there.bin
     stroem-step artifact put there.bin
     stroem-step artifact put a.bin deep/er/b.bin
+    stroem-step artifact get build tool.sh && ./tool.sh && ! test -x a.bin
     """
-    assert bench.run(code, shell) == (0, "", "")
+    assert bench.run(code, shell) == (0, "run\n", "")
     data = bench.platform.files["build", "site/a.bin"]
     assert (bench.left / "there.bin").read_bytes() == data
     assert (bench.left / "deep/er/b.bin").read_bytes() == data
-    assert sorted(os.listdir(bench.work)) == ["a.bin", "there.bin"]
+    assert sorted(os.listdir(bench.work)) == ["a.bin", "there.bin", "tool.sh"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def _written(answer: Answer) -> Generator[bytes, None, None]:
     with ExitStack() as opened:
         if answer.stream is not None:
             opened.enter_context(answer.stream)
-        yield f"{answer.code} {answer.size}\n".encode() + answer.text
+        yield answer.head + answer.text
         while answer.stream is not None and (piece := answer.stream.read(1 << 18)):
             yield piece
 

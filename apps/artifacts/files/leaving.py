@@ -114,6 +114,7 @@ def _note(
                 size_bytes=file.size,
                 blob_id=file.blob_id,
                 has_failed=has_failed,
+                is_program=file.is_program,
                 expires_at=None if kept_s is None else Now() + timedelta(seconds=kept_s),
             )
             for file in files

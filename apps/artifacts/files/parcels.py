@@ -4,6 +4,7 @@ server. What comes is checked like what a worker finds."""
 from __future__ import annotations
 
 import io
+import stat
 import tarfile
 from collections.abc import Generator
 from typing import BinaryIO, cast
@@ -102,7 +103,8 @@ def _put(tar: tarfile.TarFile, entry: tarfile.TarInfo, name: str) -> Left:
         head = content.read(rules.HEAD_BYTES)
         joined = io.BufferedReader(_Joined(head, cast(BinaryIO, content)))
         stored = blobs.put(joined)
-    return Left(name, rules.type_of(name, head), stored.id, stored.size)
+    is_program = bool(entry.mode & stat.S_IXUSR)
+    return Left(name, rules.type_of(name, head), stored.id, stored.size, is_program)
 
 
 class _Joined(io.RawIOBase):
@@ -126,18 +128,18 @@ def given_out(attempt_id: int) -> Generator[bytes, None, None]:
     job_id = Attempt.objects.values_list("job_id", flat=True).get(id=attempt_id)
     steps = wanted(attempt_id).takes
     for step in steps:
-        yield _entry(step, 0, tarfile.DIRTYPE)
+        yield _entry(step, 0, tarfile.DIRTYPE, 0o755)
     for row in shelf.of_job(job_id, steps).select_related("blob"):
         base, _, index = row.step_name.partition("[")
         place = f"{base}/{index.rstrip(']')}" if index else base
-        yield _entry(f"{place}/{row.name}", row.size_bytes, tarfile.REGTYPE)
+        mode = 0o755 if row.is_program else 0o644
+        yield _entry(f"{place}/{row.name}", row.size_bytes, tarfile.REGTYPE, mode)
         yield from blobs.pieces(row.blob)
         yield b"\0" * (-row.size_bytes % tarfile.BLOCKSIZE)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
-def _entry(name: str, size: int, kind: bytes) -> bytes:
+def _entry(name: str, size: int, kind: bytes, mode: int) -> bytes:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.type = size, kind
-    entry.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
+    entry.size, entry.type, entry.mode = size, kind, mode
     return entry.tobuf(tarfile.GNU_FORMAT)

@@ -88,7 +88,7 @@ def zipped(rows: Iterable[Artifact]) -> Generator[bytes, None, None]:
             if rules.find_objection(name) is not None:  # storing has refused it already
                 name = f"unnamed-{row.pk}"
             entry = zipfile.ZipInfo(name, row.created_at.timetuple()[:6])
-            entry.external_attr = 0o644 << 16
+            entry.external_attr = (0o755 if row.is_program else 0o644) << 16
             entry.compress_type = (
                 zipfile.ZIP_DEFLATED if _SMALLER.match(row.content_type) else zipfile.ZIP_STORED
             )

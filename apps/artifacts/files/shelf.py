@@ -49,7 +49,8 @@ def of_job(job_id: UUID, bases: Collection[str] | None = None) -> QuerySet[Artif
 def taken(job_id: UUID, bases: Collection[str]) -> list[Taken]:
     """What these steps of the job have left, for a step that takes it."""
     return [
-        Taken(one.step_name, one.name, one.blob_id, one.size_bytes) for one in of_job(job_id, bases)
+        Taken(one.step_name, one.name, one.blob_id, one.size_bytes, one.is_program)
+        for one in of_job(job_id, bases)
     ]
 
 

@@ -1,5 +1,6 @@
 -- The common end of a step: it succeeded, and what hangs on it needs no thought. Changes nothing
--- where the job has trouble or the fence says that the report is late. One row for each tag set
+-- where the job has trouble, where this was its last open step (after a restart, all that hangs on
+-- it may be done), or where the fence says that the report is late. One row for each tag set
 -- in which steps became ready, one of nulls where none did, and no row where nothing changed.
 --
 -- Its transaction already holds the lock of the job. Most of its time goes into setting up the
@@ -15,7 +16,7 @@ WITH ended AS (
         completed_at = clock_timestamp()
     FROM jobs_job job
     WHERE job.id = %(job)s AND job.status = 'running' AND job.bad_steps = 0
-        AND job.cancel_requested_at IS NULL
+        AND job.cancel_requested_at IS NULL AND job.open_steps > 1
         AND step.id = %(step)s AND step.job_id = %(job)s
         AND step.status = 'running' AND step.fence = %(fence)s
     RETURNING step.id, step.dependents, step.fence

@@ -19,7 +19,8 @@ from apps.workspaces.sources.gitprogram import Credential, Git
 from apps.workspaces.sources.tree import Gatherer, Limits, Tree
 from engine.links import LONGEST_TARGET
 
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@#-]{0,199}")
+_REF = re.compile(r"[\w#+=,!%@][\w./+=,!%@#-]{0,199}")  # letters of all alphabets
+_SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:(?!/?/)[^\s]+")
 _REGULAR, _PROGRAM, _LINK, _SUBMODULE = "100644", "100755", "120000", "160000"
@@ -81,11 +82,12 @@ def check_ref(ref: str) -> str:
     """`ref`, if it can be a branch, a tag or a commit id. Raises SourceError."""
     bad = (
         not _REF.fullmatch(ref)
+        or ref == "@"
         or ".." in ref
         or "@{" in ref
         or "//" in ref
-        or ref.endswith(("/", ".", ".lock"))
-        or any(part.startswith(".") for part in ref.split("/"))
+        or ref.endswith((".", "/"))
+        or any(part.startswith(".") or part.endswith(".lock") for part in ref.split("/"))
     )
     if bad:
         raise SourceError(f"'{ref[:100]}' cannot be a branch, a tag or a commit id")
@@ -156,7 +158,8 @@ def _full_name(git: Git, url: str, ref: str) -> str:
     for name in names:
         if name in known:
             return name
-    raise SourceError(f"this repository has no branch, tag or commit '{ref}'")
+    hint = "; a commit is named by all its 40 digits" if _SHORT_COMMIT.fullmatch(ref) else ""
+    raise SourceError(f"this repository has no branch, tag or commit '{ref}'{hint}")
 
 
 def _export(git: Git, commit: str, limits: Limits) -> Tree:

@@ -38,6 +38,13 @@ _WINDOWS = (
     " with '.' takes CR for a part of each line's last word; save it with LF"
 )
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LARGEST_POINTER = 1024
+_LFS = (
+    "it is a pointer of Git LFS, and steps get the pointer, not the file: run `git lfs pull` before"
+    " a folder is imported, keep the file in git itself, or let the step fetch it"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -204,6 +211,8 @@ class Gatherer:
         self._size += len(content)
         if path.endswith((".sh", ".bash")) and b"\r\n" in content:
             self._warn(path, "line_ends", _WINDOWS)
+        if content.startswith(_POINTER) and len(content) <= _LARGEST_POINTER:
+            self._warn(path, "lfs", _LFS)
 
     def add_link(self, path: str, target: str) -> None:
         """A symbolic link; `tree` leaves it out if it leads out of the workspace or to nothing."""

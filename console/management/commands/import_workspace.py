@@ -27,20 +27,23 @@ class Command(OperatorCommand):
         parser.add_argument(
             "source", help="a folder, a Torc file, or the path or address of a git repository"
         )
-        parser.add_argument("--ref", default="", help="branch, tag or commit of a git repository")
+        parser.add_argument("--ref", help="branch, tag or commit of a git repository")
         parser.add_argument(
-            "--auth", default="", help="credentials for git: an entry of `git_auth` in the settings"
+            "--auth", help="credentials for git: an entry of `git_auth` in the settings"
         )
         parser.add_argument(
             "--chdir",
-            default="",
             metavar="FOLDER",
             help="where steps of Torc files run (default: the file's folder)",
         )
 
     def act(self, **options: Any) -> int:
         found = self._import(
-            options["name"], options["source"], options["ref"], options["auth"], options["chdir"]
+            options["name"],
+            options["source"],
+            options["ref"] or "",
+            options["auth"] or "",
+            options["chdir"] or "",
         )
         for problem in found.problems:
             self.stderr.write(problem)
@@ -70,21 +73,28 @@ class Command(OperatorCommand):
     def _import(self, name: str, source: str, ref: str, auth: str, chdir: str) -> Imported:
         folder = Path(source).expanduser()
         directory = str(Path(chdir).expanduser().resolve()) if chdir else ""
-        if folder.is_file():
-            refuse_ordinary_file(folder, source)
-            return self.platform.import_folder(name, folder, directory)
         if not source or (not folder.exists() and ":" not in source):  # an address has one
             reason = (
                 f"there is nothing at '{plain(source)}': give a folder, a Torc file or a git"
                 " repository"
             )
             raise InputError({"source": reason})
-        if not folder.is_dir():
-            return self.platform.import_git(name, source, ref, auth)
-        if ref or _is_bare(folder):
-            return self.platform.import_git(name, str(folder.resolve()), ref, auth)
-        if auth:
-            raise InputError({"auth": "--auth is for git repositories; this is a folder"})
+        is_git = not folder.is_file() and (bool(ref) or not folder.is_dir() or _is_bare(folder))
+        if chdir and is_git:
+            raise InputError(
+                {"chdir": "--chdir is for folders and Torc files; this is a repository"}
+            )
+        for option, value in (("ref", ref), ("auth", auth)):
+            if value and not is_git:
+                what = "file" if folder.is_file() else "folder"
+                reason = f"--{option} is for git repositories; this is a {what}"
+                raise InputError({option: reason})
+        if folder.is_file():
+            refuse_ordinary_file(folder, source)
+            return self.platform.import_folder(name, folder, directory)
+        if is_git:
+            address = str(folder.resolve()) if folder.is_dir() else source
+            return self.platform.import_git(name, address, ref, auth)
         return self.platform.import_folder(name, folder, directory)
 
 

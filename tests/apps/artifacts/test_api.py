@@ -11,7 +11,7 @@ import pytest
 
 from apps.accounts.models import Role
 from apps.artifacts import blobs
-from apps.artifacts.models import Blob
+from apps.artifacts.models import Artifact, Blob
 from apps.jobs.models import Job
 from tests.apps.api.callers import caller
 from tests.apps.artifacts.builders import shelve
@@ -94,11 +94,14 @@ def test_an_empty_file_is_served(job: Job) -> None:
 def test_all_come_as_one_zip(job: Job) -> None:
     shelve(job, "build", {"a/b.txt": b"one" * 1000, "c.bin": b"\0" * 700_000})
     shelve(job, "test", {"a/b.txt": b"two"})
+    Artifact.objects.filter(name="c.bin").update(is_program=True)
     answer = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}/artifacts.zip")
     assert answer["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(body(answer))) as found:
         assert found.testzip() is None
         names = {name: found.read(name) for name in found.namelist()}
+        modes = [one.external_attr >> 16 for one in found.infolist()]
+    assert modes == [0o644, 0o755, 0o644]
     assert names == {
         "build/a/b.txt": b"one" * 1000, "build/c.bin": b"\0" * 700_000, "test/a/b.txt": b"two"
     }  # fmt: skip

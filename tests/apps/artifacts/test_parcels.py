@@ -99,6 +99,7 @@ def tar(**files: bytes | str | None) -> bytes:
     with tarfile.open(fileobj=made, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(f"./{name}")
+            entry.mode = 0o755 if name.endswith(".sh") else 0o644
             if isinstance(content, bytes):
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
@@ -139,6 +140,19 @@ def test_a_later_pod_takes_them_as_one_archive(pod: Pod) -> None:
         assert found.getnames() == ["build", "build/a.txt"]
         content = found.extractfile("build/a.txt")
         assert content is not None and content.read() == b"one" * 1000
+
+
+def test_programs_stay_programs(pod: Pod) -> None:
+    pod.ask("put", tar(**{"a.txt": b"one", "tool.sh": b"#!/bin/sh"}), 2)
+    pod.hand.finish(pod.claim)
+    pod.begin("use")
+    with tarfile.open(fileobj=io.BytesIO(pod.get())) as found:
+        modes = {entry.name: entry.mode for entry in found if entry.isreg()}
+    assert modes == {"build/a.txt": 0o644, "build/tool.sh": 0o755}
+    assert [(one.name, one.is_program) for one in shelf.taken(pod.job.pk, ["build"])] == [
+        ("a.txt", False),
+        ("tool.sh", True),
+    ]
 
 
 @pytest.mark.parametrize(

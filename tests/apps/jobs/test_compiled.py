@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from apps.jobs import ledger
+from apps.jobs.flow.restarts import restart_failed
 from apps.jobs.models import Attempt, Job, Step, StepEvent
 from apps.jobs.transitions import claims
 from tests.apps.jobs.builders import DONE, Hand, failed, fresh, output, start, statuses, workspace
@@ -149,6 +150,19 @@ def test_both_ends_leave_the_same_rows(story: Story) -> None:
             seen = Run(job, story, is_compiled=is_compiled).work()
             pictures.append((seen, picture(job)))
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_restarted_job_ends_with_its_last_step_though_all_behind_it_is_done(
+    tmp_path: Path, is_compiled: bool
+) -> None:
+    story = Story({"a": [], "b": ["a"], "c": ["b"]}, bad={"b"}, tolerant={"c"})
+    job = start(workspace(tmp_path, text_of(story.needs, story.tolerant)))
+    Run(job, story, is_compiled=is_compiled).work()
+    assert statuses(job) == {"a": "completed", "b": "failed", "c": "completed"}
+    restart_failed(job.id)
+    Run(job, replace(story, bad=set()), is_compiled=is_compiled).work()
+    assert (fresh(job).status, fresh(job).open_steps) == ("completed", 0)
 
 
 @pytest.mark.parametrize("goes_on", [True, False])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from apps.workspaces.errors import SourceError
-from apps.workspaces.sources.git import GitSource, check_ref, check_url, read_git
+from apps.workspaces.sources.git import GitSource, check_ref, check_url, newest_commit, read_git
 from apps.workspaces.sources.gitprogram import Credential
 from apps.workspaces.sources.tree import Limits, read_folder
 
@@ -40,6 +40,16 @@ def test_a_folder_gives_its_regular_files_in_order(folder: Path) -> None:
     assert paths(tree) == ["flow.yaml", "scripts/run.sh"]
     assert [file.mode for file in tree.files] == [0o644, 0o755]
     assert tree.warnings == ()
+
+
+def test_pointers_of_git_lfs_are_named_and_kept(folder: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    (folder / "model.bin").write_text(pointer)
+    (folder / "about-lfs.md").write_text(f"{pointer}\n" * 100)
+    tree = read_folder(folder)
+    assert "model.bin" in paths(tree)
+    [warning] = tree.warnings
+    assert str(warning).startswith("model.bin: warning: it is a pointer of Git LFS, and steps get")
 
 
 def test_links_that_lead_out_are_left_out_with_a_warning_and_never_followed(
@@ -290,6 +300,8 @@ def test_an_unknown_ref_is_one_sentence(repository: Path) -> None:
         ".a",
         "a/.b",
         "",
+        "a/b.lock/c",
+        "@",
         "a;b",
         "$(x)",
         "a:b",
@@ -299,6 +311,20 @@ def test_an_unknown_ref_is_one_sentence(repository: Path) -> None:
 def test_refs_that_git_could_misread_are_refused(ref: str) -> None:
     with pytest.raises(SourceError):
         check_ref(ref)
+
+
+@pytest.mark.parametrize(
+    "branch", ["feature/#12-größe", "#12", "日本/語", "release=1,2", "a@b+c!%"]
+)
+def test_branches_are_read_whatever_their_names(repository: Path, branch: str) -> None:
+    git(repository, "branch", branch)
+    assert read_git(local(repository, branch)).label == newest_commit(local(repository, branch))
+
+
+def test_a_shortened_commit_id_is_told_to_be_whole(repository: Path) -> None:
+    short = read_git(local(repository)).label[:9]
+    with pytest.raises(SourceError, match=f"'{short}'; a commit is named by all its 40 digits"):
+        read_git(local(repository, short))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,6 +161,32 @@ def test_a_multiple_field_takes_a_list():
     assert refusal(field, ["a", "c"]) == "input 'f' must hold only a, b ('c' is not)"
     assert refusal(field, [["a"]]) == "input 'f' must be a list of texts"
     assert "choose at least one" in refusal(InputField("string", multiple=True, required=True), [])
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ('["a", "b"]', ["a", "b"]),
+        ("[]", []),
+        ("[3.10, 7]", ["3.10", "7"]),
+        ("[a, b]", ["[a, b]"]),
+        ("[", ["["]),
+        ("[" * 100_000, ["[" * 100_000]),
+        ('"a"', ['"a"']),
+        ("[1]", ["[1]"]),
+    ],
+)
+def test_several_values_can_be_typed_as_json_unless_the_text_is_an_option(typed, found):
+    options = ("a", "b", "3.10", "7", "[1]")
+    field = InputField("string", multiple=True, options=options, allow_custom=True)
+    assert one(field, typed) == found
+
+
+def test_values_typed_as_json_are_checked_like_others():
+    field = InputField("string", multiple=True, options=("a", "b"))
+    assert refusal(field, '["a", "c"]') == "input 'f' must hold only a, b ('c' is not)"
+    assert refusal(field, '["a", {}]') == "input 'f' must be a list of texts"
+    assert "choose at least one" in refusal(replace(field, required=True), "[]")
 
 
 def test_unknown_fields_are_refused_with_what_was_meant():

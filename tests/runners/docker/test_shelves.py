@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ mkdir "$ARTIFACTS_DIR/sub"
 cp "$ARTIFACTS_IN/build/a.txt" "$ARTIFACTS_DIR/sub/copy.txt"
 ln "$ARTIFACTS_DIR/sub/copy.txt" "$ARTIFACTS_DIR/sub/hard.txt"
 ln -s /etc/passwd "$ARTIFACTS_DIR/passwd"
-chmod 600 "$ARTIFACTS_DIR/sub/copy.txt"
+chmod 700 "$ARTIFACTS_DIR/sub/copy.txt"
 """
 EXPECTED = {"sub/copy.txt": "given", "sub/hard.txt": "given"}
 
@@ -51,6 +52,7 @@ def test_a_script_takes_files_and_leaves_some(
     outcome, log = finish(SCRIPT, shelves=shelves, runner=runner)
     assert outcome.verdict is Verdict.SUCCEEDED, outcome
     assert files(shelves) == EXPECTED
+    assert os.access(shelves.left / "sub/copy.txt", os.X_OK)
     assert "Warning: the artifact 'passwd' is no regular file, and is left out" in log.texts(
         "server"
     )
