@@ -57,7 +57,6 @@ JOB_LINE = (
     "asked_at",
 )  # fmt: skip
 OR_NONE = NullIf("error", Value("", TextField()))
-WORKERS_SHOWN = 100
 
 
 class Database(Files):
@@ -263,14 +262,15 @@ class Database(Files):
             raise Conflict(str(error)) from error
         return port.Decision(decided.status, decided.approvals, decided.needed)
 
-    def workers(self) -> list[port.WorkerLine]:
-        rows = Worker.objects.order_by("-started_at", "id").annotate(asked_at=Now())
+    def workers(self, *, with_gone: bool) -> list[port.WorkerLine]:
+        chosen = Worker.objects.all() if with_gone else vitals.here()
+        rows = chosen.order_by("-started_at", "id").annotate(asked_at=Now())
         return [
             port.WorkerLine(
                 row.pk, row.name, getattr(row, "state"), row.tags, row.busy, row.slots, row.version,  # noqa: B009  (annotated)
                 (getattr(row, "asked_at") - row.heartbeat_at).total_seconds(),  # noqa: B009  (annotated)
             )
-            for row in vitals.with_vitals(rows)[:WORKERS_SHOWN]
+            for row in vitals.with_vitals(rows)
         ]  # fmt: skip
 
     def libraries(self, workspace: str | None) -> list[port.LibraryLine]:

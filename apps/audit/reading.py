@@ -10,11 +10,14 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
+from apps.audit.kinds import KINDS, VERBS, is_known
 from apps.audit.models import ORDER, Entry
+from engine.errors import InputError
+from engine.plain import shorten
 
 PIECE = 1000  # entries at once of an export
 NEWEST = 5_000  # entries that a search reads through
-MOST_FOUND = 1000  # of a part, or of each column of several
+MOST_FOUND = 1000  # of each column, where several are the term
 EXACT = ("actor", "object", "workspace", "address", "key", "act")
 PARTS = ("actor", "act", "object", "workspace", "address", "detail")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,7 +38,11 @@ def chosen(
     named: Mapping[str, str], since: datetime | None = None, until: datetime | None = None
 ) -> QuerySet[Entry]:
     """Newest first. `named`: what these of COLUMNS must be; `what` is an act or a kind of
-    object."""
+    object. Raises InputError."""
+    if (what := named.get("what")) and not is_known(what):
+        kinds = f"a kind of object ({', '.join(KINDS)})"
+        said = f"an act, such as secret.set; verbs are {', '.join(VERBS)}"
+        raise InputError({"what": f"what: '{shorten(what)}' is neither {kinds} nor {said}"})
     narrow: dict[str, Any] = {COLUMNS[name]: value for name, value in named.items() if value}
     if "." in narrow.get("kind", ""):
         narrow["act"] = narrow.pop("kind")
@@ -46,7 +53,8 @@ def chosen(
 
 def searched(rows: QuerySet[Entry], term: str) -> QuerySet[Entry]:
     """Those with a column that is the term, wherever they are; if there is none, those that hold it
-    as a part, among the newest 5,000. So a search costs the same in a log of any length."""
+    as a part, among the newest 5,000. Where several columns are it, the newest thousand of each. So
+    a search costs the same in a log of any length."""
     term = term.strip().replace("\x00", "")[:400]
     if not term:
         return rows
@@ -61,8 +69,8 @@ def searched(rows: QuerySet[Entry], term: str) -> QuerySet[Entry]:
         for name in PARTS:
             parts |= Q(**{f"{name}__icontains": term})
         newest = Entry.objects.order_by(*ORDER).values("pk")[:NEWEST]
-        some = Entry.objects.filter(parts, pk__in=newest).order_by(*ORDER)
-        found.update(some.values_list("pk", flat=True)[:MOST_FOUND])
+        some = Entry.objects.filter(parts, pk__in=newest)
+        found.update(some.values_list("pk", flat=True))
     return rows.filter(pk__in=found)
 
 

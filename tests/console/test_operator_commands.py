@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -457,3 +458,40 @@ def test_without_a_database_the_way_out_is_named(run: Run, settings: object) -> 
     code, _, err = run("jobs")
     assert code == 2
     assert "manage.py up" in err
+
+
+def test_live_workers_are_listed_however_many_have_stopped(run: Run) -> None:
+    from apps.fleet.models import Worker
+    from apps.fleet.vitals import ClockTimestamp
+
+    now = dict.fromkeys(("started_at", "heartbeat_at"), ClockTimestamp())
+
+    def rows(name: str, count: int, **values: Any) -> None:
+        Worker.objects.bulk_create(
+            Worker(name=f"{name}{n}", tags=[], slots=1, version="1", pid=1, **now, **values)
+            for n in range(count)
+        )
+
+    rows("old", 3)
+    rows("stopped", 120, stopped_at=ClockTimestamp())
+    names = {json.loads(line)["name"] for line in run("workers", "--json")[1]}
+    assert names == {"old0", "old1", "old2"}
+    assert len(run("workers", "--json", "--all")[1]) == 123
+    rows("new", 120)
+    assert len(run("workers", "--json")[1]) == 123
+
+
+def test_a_list_of_jobs_that_is_cut_says_so(tmp_path: Path, run: Run) -> None:
+    held = workspace(tmp_path, FLOW)
+    for _ in range(3):
+        start(held)
+    told = "These are the newest 2: --limit shows up to 500."
+    assert told in run("jobs", "--limit", "2")[2]
+    assert run("jobs", "--limit", "4")[2] == ""
+    assert run("jobs", "--limit", "2", "--json")[2] == ""
+
+
+def test_an_audit_log_without_such_entries_says_so(run: Run) -> None:
+    assert run("audit", "--who", "nobody@example.org") == (0, [], "No entries.\n")
+    code, _, complaint = run("audit", "--what", "nonsense")
+    assert code == 2 and complaint.startswith("what: 'nonsense' is neither a kind of object (")

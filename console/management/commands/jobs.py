@@ -44,4 +44,6 @@ class Command(OperatorCommand):
         show = job_report.list_json if options["json"] else job_report.list_line
         for job_line in found:
             self.stdout.write(show(job_line))
+        if len(found) == options["limit"] and not options["json"]:
+            self.stderr.write(f"These are the newest {len(found)}: --limit shows up to {MOST}.")
         return 0
