@@ -60,11 +60,11 @@ class Remote:
         except ValueError:
             return datetime.now(UTC)
 
-    def _all(self, path: str, **wanted: str | None) -> list[Any]:
+    def _all(self, *path: str, **wanted: str | None) -> list[Any]:
         """The items of all pages."""
         found: list[Any] = []
         while True:
-            page = self._server.get(path, limit=PAGE, offset=len(found) or None, **wanted)
+            page = self._server.get(*path, limit=PAGE, offset=len(found) or None, **wanted)
             found += page["items"]
             if not page["items"] or len(found) >= page["total"]:
                 return found
@@ -341,14 +341,13 @@ class Remote:
         return port.StateView(found["version"], found["values"], files)
 
     def state_history(self, workspace: str, task: str) -> list[port.StateVersionLine]:
-        found = self._server.get(*_state_of(workspace, task), "history", limit=100)["items"]
         return [
             port.StateVersionLine(
                 one["version"], _time(one["created_at"]), one["source"],
                 UUID(one["job_id"]) if one["job_id"] else None, one["step_name"], one["by"],
                 one["written"], one["files"],
             )
-            for one in found
+            for one in self._all(*_state_of(workspace, task), "history")
         ]  # fmt: skip
 
     def restore_state(self, workspace: str, task: str, version: int, email: str | None) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 else:
     from django import forms
     from django.contrib import messages
+    from django.contrib.admin.views.main import ERROR_FLAG
     from django.contrib.auth import admin as accounts
     from django.core import paginator
     from django.db import transaction
@@ -41,6 +42,8 @@ else:
         def get_changelist_instance(self, request: Any) -> Any:
             """Says so where a filter has a value that it does not offer, as of a link by hand."""
             found = super().get_changelist_instance(request)  # type: ignore[misc]  # of a mixin
+            if ERROR_FLAG in request.GET:  # Django has sent the reader back
+                messages.warning(request, "The address asked for what this list does not know.")
             for each in found.filter_specs:
                 given = [
                     request.GET[name] for name in each.expected_parameters() if name in request.GET
