@@ -88,6 +88,7 @@ class OurCommand(BaseCommand):
 class PlatformCommand(OurCommand):
     @cached_property
     def platform(self) -> Platform:
+        require_database()  # here, so that a wrong option is said first
         from console.database import Database
 
         return Database()

@@ -495,3 +495,14 @@ def test_an_audit_log_without_such_entries_says_so(run: Run) -> None:
     assert run("audit", "--who", "nobody@example.org") == (0, [], "No entries.\n")
     code, _, complaint = run("audit", "--what", "nonsense")
     assert code == 2 and complaint.startswith("what: 'nonsense' is neither a kind of object (")
+
+
+def test_a_worker_for_a_job_that_has_ended_is_refused(tmp_path: Path) -> None:
+    from stroem_project.management.commands.worker import _refuse_ended
+
+    job = start(workspace(tmp_path, FLOW))
+    _refuse_ended(job.pk)
+    for status in ("completed", "failed", "cancelled"):
+        Job.objects.filter(pk=job.pk).update(status=status, completed_at=job.created_at)
+        with pytest.raises(CommandError, match=f"--job: job {job.pk} is {status} already"):
+            _refuse_ended(job.pk)

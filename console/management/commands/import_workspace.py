@@ -72,6 +72,10 @@ class Command(OperatorCommand):
         directory = str(Path(chdir).expanduser().resolve()) if chdir else ""
         if folder.is_file():
             refuse_ordinary_file(folder, source)
+            for option, given in (("ref", ref), ("auth", auth)):
+                if given:
+                    said = f"--{option} is for git repositories; this is a file"
+                    raise InputError({option: said})
             return self.platform.import_folder(name, folder, directory)
         if not source or (not folder.exists() and ":" not in source):  # an address has one
             reason = (
@@ -79,10 +83,11 @@ class Command(OperatorCommand):
                 " repository"
             )
             raise InputError({"source": reason})
-        if not folder.is_dir():
-            return self.platform.import_git(name, source, ref, auth)
-        if ref or _is_bare(folder):
-            return self.platform.import_git(name, str(folder.resolve()), ref, auth)
+        if not folder.is_dir() or ref or _is_bare(folder):
+            if chdir:
+                raise InputError({"chdir": "--chdir is for folders and Torc files, not for git"})
+            address = str(folder.resolve()) if folder.is_dir() else source
+            return self.platform.import_git(name, address, ref, auth)
         if auth:
             raise InputError({"auth": "--auth is for git repositories; this is a folder"})
         return self.platform.import_folder(name, folder, directory)
