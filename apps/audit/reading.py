@@ -40,9 +40,11 @@ def chosen(
     """Newest first. `named`: what these of COLUMNS must be; `what` is an act or a kind of
     object. Raises InputError."""
     if (what := named.get("what")) and not is_known(what):
-        kinds = f"a kind of object ({', '.join(KINDS)})"
-        said = f"an act, such as secret.set; verbs are {', '.join(VERBS)}"
-        raise InputError({"what": f"what: '{shorten(what)}' is neither {kinds} nor {said}"})
+        kind, dot, _ = what.partition(".")
+        of_kind = f"no kind of object: give one of {', '.join(KINDS)}, or an act such as secret.set"
+        of_verb = f"no act: what can be done is one of {', '.join(VERBS)}"
+        said = of_verb if dot and kind in KINDS else of_kind
+        raise InputError({"what": f"what: '{shorten(what)}' is {said}"})
     narrow: dict[str, Any] = {COLUMNS[name]: value for name, value in named.items() if value}
     if "." in narrow.get("kind", ""):
         narrow["act"] = narrow.pop("kind")

@@ -494,7 +494,7 @@ def test_a_list_of_jobs_that_is_cut_says_so(tmp_path: Path, run: Run) -> None:
 def test_an_audit_log_without_such_entries_says_so(run: Run) -> None:
     assert run("audit", "--who", "nobody@example.org") == (0, [], "No entries.\n")
     code, _, complaint = run("audit", "--what", "nonsense")
-    assert code == 2 and complaint.startswith("what: 'nonsense' is neither a kind of object (")
+    assert code == 2 and complaint.startswith("what: 'nonsense' is no kind of object: ")
 
 
 def test_a_worker_for_a_job_that_has_ended_is_refused(tmp_path: Path) -> None:
@@ -506,3 +506,51 @@ def test_a_worker_for_a_job_that_has_ended_is_refused(tmp_path: Path) -> None:
         Job.objects.filter(pk=job.pk).update(status=status, completed_at=job.created_at)
         with pytest.raises(CommandError, match=f"--job: job {job.pk} is {status} already"):
             _refuse_ended(job.pk)
+
+
+def test_a_workspace_that_is_not_imported_is_told_by_plan_and_validate(
+    tmp_path: Path, run: Run
+) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    own = str(tmp_path / "shop")
+    said = "No workspace 'shpo' is imported here (did you mean 'shop'?)."
+    for words in (("plan", own, "main"), ("validate", own)):
+        assert said in run(*words, "--workspace", "shpo")[1]
+        assert said not in run(*words, "--workspace", "shop")[1]
+
+
+def test_files_of_a_step_that_is_not_there_are_no_empty_list(tmp_path: Path, run: Run) -> None:
+    job = start(workspace(tmp_path, FLOW))
+    assert run("artifacts", str(job.pk), "--step", "one") == (0, ["No artifacts."], "")
+    code, lines, said = run("artifacts", str(job.pk), "--step", "onne")
+    assert (code, lines) == (2, []) and said.endswith("has no step 'onne' (did you mean 'one'?)")
+    assert run("artifacts", str(job.pk), "--all") == (0, [], "No artifacts.\n")
+
+
+def test_a_search_without_a_hit_says_so(tmp_path: Path, run: Run) -> None:
+    job = start(workspace(tmp_path, FLOW))
+    assert run("logs", str(job.pk), "--search", "zzz") == (0, [], "No line holds this text.\n")
+
+
+def test_a_folder_for_torc_files_without_one_is_told(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    said = run("import_workspace", "shop", str(tmp_path), "--chdir", "/tmp")[2]
+    assert "--chdir has no effect: no task comes from a Torc file" in said
+    assert "--chdir" not in run("import_workspace", "shop", str(tmp_path))[2]
+
+
+def test_a_question_that_nobody_answers_ends_a_command(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-D at a question was a traceback."""
+    workspace(tmp_path, FLOW, "shop")
+
+    def nothing(*_: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", nothing)
+    monkeypatch.setattr("builtins.input", nothing)
+    for words in (("secrets", "set", "shop", "PASSWORD"), ("remove_workspace", "shop")):
+        assert run(*words) == (130, [], "")
+    assert Workspace.objects.filter(name="shop").exists()

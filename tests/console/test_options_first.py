@@ -66,11 +66,16 @@ WRONG = [
     ),
     ("import_workspace w {torc} --ref main", "--ref is for git repositories; this is a file"),
     ("import_workspace w {torc} --auth x", "--auth is for git repositories; this is a file"),
+    ("jobs --status failed --status running", "argument --status: is given twice: keep one"),
+    ("audit --who a --who b", "argument --who: is given twice: keep one"),
+    ("state get w --task a --task b", "argument --task: is given twice: keep one"),
+    ("worker --name a --name b", "argument --name: is given twice: keep one"),
     (f"lock {HELLO} lib --all", "give names or --all, not both"),
 ]
 RIGHT = [
     "jobs", f"jobs {JOB}", "workers", "workspaces", "tasks", "audit", "triggers", "worker", "agents",
     "scheduler", "secrets list w", f"logs {JOB}", "trigger w t", "remove_factors a@example.org",
+    "audit --who a --what secret", "trigger w t --input a=1 --input b=2",
     f"plan {HELLO} --workspace w", f"validate {HELLO} --workspace w",
 ]  # fmt: skip
 

@@ -40,7 +40,7 @@ class Command(OperatorCommand):
         if not names and not options["all"]:
             self._list(found, options)
             return 0
-        if not found:
+        if options["all"] and not found:
             self.stderr.write("No artifacts.")
         chosen, output = downloads.chosen(found, names), options["output"]
         for one, place in downloads.places(chosen, output, is_all=options["all"]):

@@ -25,7 +25,7 @@ _LONGEST_VALUE = 100
 class Command(TypedCommand):
     help = (
         "Show what a task would do, without running it: steps in order, conditions and inputs as"
-        " far as they are known, and where each step would run. Exit code 0: planned, 1: an input"
+        " far as they are known, and where each step would run. Exit code 0: planned, 2: an input"
         " or a file is wrong."
     )
 
