@@ -30,3 +30,7 @@ class BoundedPaginator(Paginator[M]):
     def count(self) -> int:
         assert isinstance(self.object_list, QuerySet)
         return self.object_list[:MOST].count()
+
+    @property
+    def is_cut(self) -> bool:
+        return self.count >= MOST

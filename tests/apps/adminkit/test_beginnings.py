@@ -9,6 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import User
+from apps.adminkit import paging
 from apps.approvals import admin as approvals
 from apps.approvals.models import ApprovalRequest
 from apps.artifacts.state import pages as states
@@ -105,6 +106,15 @@ def test_the_record_of_a_request(root: Client, job: Job, monkeypatch: pytest.Mon
     assert "there are more" not in shown(root, address)
     monkeypatch.setattr(approvals, "MOST_RECORDS", 0)
     assert "These are the first 0; there are more." in shown(root, address)
+
+
+def test_the_number_of_what_a_search_has_found(
+    root: Client, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{reverse('admin:jobs_job_changelist')}?q=inner"
+    assert "2 found" in shown(root, address)
+    monkeypatch.setattr(paging, "MOST", 2)
+    assert "2 or more found" in shown(root, address)
 
 
 def test_versions_of_a_state(root: Client, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
