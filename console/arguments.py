@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from argparse import ArgumentParser, ArgumentTypeError, _SubParsersAction
+from argparse import (
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    _StoreAction,
+    _SubParsersAction,
+)
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -95,6 +101,28 @@ def check_address(host: str, port: int, remedy: str) -> None:
             f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}): choose"
             f" another one, for example {remedy.format(port=other)}."
         ) from error
+
+
+class _Once(_StoreAction):
+    """Of two values, one would be lost without a word."""
+
+    is_given = False
+
+    def __call__(self, parser: ArgumentParser, *rest: Any) -> None:
+        if self.is_given:
+            raise ArgumentError(self, "is given twice: keep one")
+        self.is_given = True
+        super().__call__(parser, *rest)
+
+
+def refuse_repeated(parser: ArgumentParser) -> None:
+    """Options that take one value take it once."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for inner in action.choices.values():
+                refuse_repeated(inner)
+        elif type(action) is _StoreAction and action.option_strings:
+            action.__class__ = _Once
 
 
 def refuse_empty_values(parser: ArgumentParser) -> None:

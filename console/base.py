@@ -7,29 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or "django" in sys.modules:  # `manage.py` has imported it
-    from console.managed import (
-        PROGRAM,
-        CommandError,
-        OurCommand,
-        PlatformCommand,
-        add_actor,
-        require_database,
-    )
+    from console.managed import PROGRAM, CommandError, OurCommand, PlatformCommand, add_actor
 else:
-    from console.unmanaged import (
-        PROGRAM,
-        CommandError,
-        OurCommand,
-        PlatformCommand,
-        add_actor,
-        require_database,
-    )
+    from console.unmanaged import PROGRAM, CommandError, OurCommand, PlatformCommand, add_actor
 
-__all__ = [
-    "PROGRAM",
-    "CommandError",
-    "OurCommand",
-    "PlatformCommand",
-    "add_actor",
-    "require_database",
-]
+__all__ = ["PROGRAM", "CommandError", "OurCommand", "PlatformCommand", "add_actor"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,6 @@ JOB_LINE = (
     "asked_at",
 )  # fmt: skip
 OR_NONE = NullIf("error", Value("", TextField()))
-WORKERS_SHOWN = 100
 
 
 class Database(Files):
@@ -263,14 +262,15 @@ class Database(Files):
             raise Conflict(str(error)) from error
         return port.Decision(decided.status, decided.approvals, decided.needed)
 
-    def workers(self) -> list[port.WorkerLine]:
-        rows = Worker.objects.order_by("-started_at", "id").annotate(asked_at=Now())
+    def workers(self, *, with_gone: bool) -> list[port.WorkerLine]:
+        chosen = Worker.objects.all() if with_gone else vitals.here()
+        rows = chosen.order_by("-started_at", "id").annotate(asked_at=Now())
         return [
             port.WorkerLine(
                 row.pk, row.name, getattr(row, "state"), row.tags, row.busy, row.slots, row.version,  # noqa: B009  (annotated)
                 (getattr(row, "asked_at") - row.heartbeat_at).total_seconds(),  # noqa: B009  (annotated)
             )
-            for row in vitals.with_vitals(rows)[:WORKERS_SHOWN]
+            for row in vitals.with_vitals(rows)
         ]  # fmt: skip
 
     def libraries(self, workspace: str | None) -> list[port.LibraryLine]:
@@ -339,11 +339,20 @@ class Database(Files):
         return matching.unserved(workspace)
 
     def connection_notes(self, workspace: str, definition: Definition) -> list[str]:
+        names = Workspace.objects.values_list("name", flat=True)
+        if workspace not in names:
+            return [f"No workspace '{workspace}' is imported here{did_you_mean(workspace, names)}."]
         return connections.notes(workspace, definition)
 
     def import_folder(self, name: str, path: Path, directory: str = "") -> port.Imported:
         read = partial(refresh, waits=True)
-        return _imported(workspaces.import_folder(name, path, directory=directory, read=read))
+        row = workspaces.import_folder(name, path, directory=directory, read=read)
+        found = _imported(row)
+        tasks = definition_of(row.current.pk).tasks.values() if row.current else ()
+        if directory and not any(task.source_format == "torc" for task in tasks):
+            told = "--chdir has no effect: no task comes from a Torc file"
+            return replace(found, problems=[*found.problems, told])
+        return found
 
     def import_git(self, name: str, address: str, ref: str, credential: str) -> port.Imported:
         read = partial(refresh, waits=True)

@@ -6,8 +6,6 @@ from __future__ import annotations
 from apps.artifacts.state import history
 from console import port
 
-SHOWN = 100
-
 
 def view(workspace_id: int, task: str, version: int | None) -> port.StateView:
     found = history.find(workspace_id, task)
@@ -24,7 +22,7 @@ def versions(workspace_id: int, task: str) -> list[port.StateVersionLine]:
             row.number, row.created_at, row.source, row.job_id, row.step_name or None,
             row.by or None, row.written, row.files.count if row.files else 0,
         )
-        for row in rows[:SHOWN]
+        for row in rows
     ]  # fmt: skip
 
 

@@ -29,9 +29,10 @@ class DecidingCommand(OperatorCommand):
 
     def submit(self, options: Mapping[str, Any], verdict: Verdict) -> int:
         """0 when the decision counts, 1 when it is refused. Raises InputError and NotFound."""
-        step, email = options["step"], self.platform.person(options["email"])
+        step, job_id = options["step"], self.job_meant(options)
+        email = self.platform.person(options["email"])
         try:
-            decided = self.platform.decide(self.job_meant(options), step, email, verdict)
+            decided = self.platform.decide(job_id, step, email, verdict)
         except Conflict as error:
             self.stderr.write(str(error))
             return 1

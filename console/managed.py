@@ -65,9 +65,11 @@ class OurCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **options)
-        from console.arguments import refuse_empty_values  # which needs an error of ours
+        # which needs an error of ours
+        from console.arguments import refuse_empty_values, refuse_repeated
 
         refuse_empty_values(parser)
+        refuse_repeated(parser)
         lent = DjangoHelpFormatter.show_last
         own = [action for action in parser._actions if not lent.intersection(action.option_strings)]
         formatter = parser._get_formatter()
@@ -88,6 +90,7 @@ class OurCommand(BaseCommand):
 class PlatformCommand(OurCommand):
     @cached_property
     def platform(self) -> Platform:
+        require_database()  # here, so that a wrong option is said first
         from console.database import Database
 
         return Database()

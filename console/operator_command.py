@@ -11,13 +11,13 @@ from types import FrameType
 from typing import Any, ClassVar, TextIO
 from uuid import UUID
 
-from console.base import CommandError, OurCommand, PlatformCommand, require_database
+from console.base import CommandError, OurCommand, PlatformCommand
 from console.job_ids import find_job
 from console.screen import Screen
 from console.streams import INTERRUPTED
 from engine.errors import StroemError
 
-__all__ = ["OperatorCommand", "OurCommand", "TypedCommand", "require_database"]
+__all__ = ["OperatorCommand", "OurCommand", "TypedCommand"]
 REFUSED = 2
 
 
@@ -44,7 +44,7 @@ class TypedCommand(PlatformCommand):
                 code = self.act(**options)
         except StroemError as error:
             raise CommandError(str(error), returncode=REFUSED) from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EOFError):  # Ctrl-C, or Ctrl-D where something is asked
             sys.exit(INTERRUPTED)
         if code:
             sys.exit(code)
@@ -53,12 +53,8 @@ class TypedCommand(PlatformCommand):
 class OperatorCommand(TypedCommand):
     """A command that needs the platform."""
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        require_database()
-        super().handle(*args, **options)
-
     def job_meant(self, options: Mapping[str, Any]) -> UUID:
-        return find_job(self.platform, options["job"])
+        return find_job(self, options["job"])
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

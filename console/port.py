@@ -394,8 +394,8 @@ class Platform(Protocol):
     def takers(self, tag_set: str, workspace: str) -> list[str]:
         """Names of the live workers that could run steps of this tag set."""
 
-    def workers(self) -> list[WorkerLine]:
-        """Newest first."""
+    def workers(self, *, with_gone: bool) -> list[WorkerLine]:
+        """Newest first. `with_gone`: also those that have stopped."""
 
     def libraries(self, workspace: str | None) -> list[LibraryLine]: ...
     def refresh_libraries(self, workspace: str, name: str | None) -> None:

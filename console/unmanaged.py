@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 if TYPE_CHECKING:
     from console.port import Platform
 
-__all__ = [
-    "PROGRAM",
-    "CommandError",
-    "OurCommand",
-    "PlatformCommand",
-    "add_actor",
-    "require_database",
-]
+__all__ = ["PROGRAM", "CommandError", "OurCommand", "PlatformCommand", "add_actor"]
 PROGRAM = "stroem"
 
 
@@ -27,10 +20,6 @@ class CommandError(Exception):
     def __init__(self, *args: object, returncode: int = 1) -> None:
         self.returncode = returncode
         super().__init__(*args)
-
-
-def require_database() -> None:
-    """The server is asked for when it is needed."""
 
 
 def add_actor(parser: ArgumentParser, what: str) -> None:

@@ -1,9 +1,10 @@
 """Hides secret values in text, in JSON values and in streams of log lines.
 
 A value is found as is and in the forms that tools commonly print: base64 at its three alignments,
-hex, URL-, JSON-, HTML- and shell-quoted; a multi-line secret also line by line. Line ends inside a
-value do not hide it (base64 wrapped at 76 columns, a long line cut in two). Masking limits damage;
-it is not a barrier: a step can always transform a secret beyond recognition.
+hex, URL-, JSON-, HTML- and shell-quoted; a multi-line secret also line by line. A value is found
+in spite of what stands in it and is not seen: line ends (base64 wrapped at 76 columns, a long line
+cut in two), colours, overstriking, characters without width. Masking limits damage; it is not a
+barrier: a step can always transform a secret beyond recognition.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ ANCHOR = 4
 PIECE = 128  # longer values are found piece by piece, so that a stream keeps little state
 SURELY_SECRET = 8  # an unfinished value of this many characters is hidden
 NOT_SECRET = frozenset({"true", "false", "null", "none", "None", "True", "False"})
+# Escape sequences; letters struck over by themselves, and underlining (`man` writes so); all other
+# control characters but the tab; format characters and variation selectors.
+_UNSEEN = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?"
+    r"|(.)\x08(?=\1)|_\x08|[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5"
+    r"\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    r"\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 Span = tuple[int, int]
 
@@ -67,9 +76,9 @@ class Masker:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._by_anchor: dict[str, list[str]] = {}
         self.longest = 0
-        for pattern in sorted(
-            {piece for secret in secrets for form in _forms(secret) for piece in _pieces(form)}
-        ):
+        forms = {form for secret in secrets for form in _forms(secret)}
+        forms |= {_seen(form)[0] for form in forms}
+        for pattern in sorted({piece for form in forms for piece in _pieces(form)}):
             self._by_anchor.setdefault(pattern[:ANCHOR], []).append(pattern)
             self.longest = max(self.longest, len(pattern))
         options = re2.Options()
@@ -113,8 +122,19 @@ class Masker:
         """The spans of values (merged, in order), and the start of one that the end of `text` may
         cut off.
 
-        `text` has no line ends. The start is `len(text)` when nothing is cut off.
+        `text` has no line ends. The start is `len(text)` when nothing is cut off. Looks at `text`
+        as it is too: what one reader takes for an escape sequence, another one sees.
         """
+        spans, cut = self._scan(text)
+        seen, kept = _seen(text)
+        if kept is None:
+            return spans, cut
+        more, seen_cut = self._scan(seen)
+        if seen_cut < len(seen):
+            cut = min(cut, kept[seen_cut])
+        return _merged(spans, [(kept[start], kept[end - 1] + 1) for start, end in more]), cut
+
+    def _scan(self, text: str) -> tuple[list[Span], int]:
         size = len(text)
         start = self._first_anchor(text)
         spans: list[Span] = []
@@ -245,6 +265,21 @@ def _without_line_ends(text: str) -> tuple[str, list[int] | None]:
         return text, None
     kept = [at for at, char in enumerate(text) if char not in "\r\n"]
     return "".join(text[at] for at in kept), kept
+
+
+def _seen(text: str) -> tuple[str, list[int] | None]:
+    """What a reader sees of `text`, and where each letter of it stands there; None: all is seen."""
+    if text.isprintable():  # most lines, and quick
+        return text, None
+    kept: list[int] = []
+    at = 0
+    for found in _UNSEEN.finditer(text):
+        kept += range(at, found.start())
+        at = found.end()
+    if not at:
+        return text, None
+    kept += range(at, len(text))
+    return "".join(text[place] for place in kept), kept
 
 
 def _pieces(form: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from console import streams
-from console.arguments import refuse_empty_values
+from console.arguments import refuse_empty_values, refuse_repeated
 from console.unmanaged import CommandError, PlatformCommand
 from engine import VERSION
 
@@ -102,6 +102,7 @@ def parser_of(name: str, command: Any) -> ArgumentParser:
     parser.add_argument("--no-color", action="store_true", help="without colours")
     parser.add_argument("--force-color", action="store_true", help="with colours, also in a pipe")
     refuse_empty_values(parser)
+    refuse_repeated(parser)
     return parser
 
 

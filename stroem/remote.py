@@ -60,6 +60,15 @@ class Remote:
         except ValueError:
             return datetime.now(UTC)
 
+    def _all(self, *path: str, **wanted: str | None) -> list[Any]:
+        """The items of all pages."""
+        found: list[Any] = []
+        while True:
+            page = self._server.get(*path, limit=PAGE, offset=len(found) or None, **wanted)
+            found += page["items"]
+            if not page["items"] or len(found) >= page["total"]:
+                return found
+
     def _check_names(self, workspace: str | None, task: str | None) -> None:
         """Raises NotFound for a workspace, or a task of it, that is not there."""
         if workspace is not None and task is None:
@@ -226,8 +235,8 @@ class Remote:
         votes = sum(vote["approved"] for vote in request["votes"])
         return port.Decision(status, votes, request["min_approvals"])
 
-    def workers(self) -> list[port.WorkerLine]:
-        found = self._server.get("workers", limit=100)["items"]
+    def workers(self, *, with_gone: bool) -> list[port.WorkerLine]:
+        found = self._all("workers", presence="all" if with_gone else "here")
         now = self._now()
         return [
             port.WorkerLine(
@@ -306,23 +315,13 @@ class Remote:
         return int(self._server.send("DELETE", "workspaces", name)["removed_jobs"])
 
     def triggers(self, workspace: str | None) -> list[port.TriggerLine]:
-        if workspace is not None:
-            self._check_names(workspace, None)
-        found: list[Any] = []
-        while True:
-            page = self._server.get(
-                "triggers", workspace=workspace, limit=PAGE, offset=len(found) or None
-            )
-            found += page["items"]
-            if not page["items"] or len(found) >= page["total"]:
-                break
         return [
             port.TriggerLine(
                 one["workspace"], one["name"], one["state"], one["type"], one["fires"],
                 one.get("target_task") or one["task"], [_time(at) for at in one["next_runs"]],
                 _when(one.get("last_fired_at")), one["failures"], one["last_error"],
             )
-            for one in found
+            for one in self._all("triggers", workspace=workspace)
         ]  # fmt: skip
 
     def act_on_trigger(self, workspace: str, name: str, what: str, email: str | None) -> str:
@@ -342,14 +341,13 @@ class Remote:
         return port.StateView(found["version"], found["values"], files)
 
     def state_history(self, workspace: str, task: str) -> list[port.StateVersionLine]:
-        found = self._server.get(*_state_of(workspace, task), "history", limit=100)["items"]
         return [
             port.StateVersionLine(
                 one["version"], _time(one["created_at"]), one["source"],
                 UUID(one["job_id"]) if one["job_id"] else None, one["step_name"], one["by"],
                 one["written"], one["files"],
             )
-            for one in found
+            for one in self._all(*_state_of(workspace, task), "history")
         ]  # fmt: skip
 
     def restore_state(self, workspace: str, task: str, version: int, email: str | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,16 +29,24 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _WORKSPACE = re.compile(r"[A-Za-z0-9_*-]{1,100}")
 _VARIABLE = re.compile(r"[A-Za-z0-9_*?]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
+_OF_A_NAME = "must consist of letters, digits and . _ - : / @, at most 200 of them"
 
 
 class WorkerConfigError(StroemError):
     """One or more worker settings are wrong; one line each, with its place."""
 
 
+def typed_name(text: str) -> str:
+    """A worker's name on a command line."""
+    if not _NAME.fullmatch(text):
+        raise ArgumentTypeError(f"{_OF_A_NAME}, not '{text[:60]}'")
+    return text
+
+
 def _name(given: Given) -> str:
     name = text(given).strip()
     if not _NAME.fullmatch(name):
-        raise Wrong("must consist of letters, digits and . _ - : / @, at most 200 of them")
+        raise Wrong(_OF_A_NAME)
     return name
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from django.forms import ModelForm
 else:
     from django import forms
+    from django.contrib import messages
+    from django.contrib.admin.views.main import ERROR_FLAG
     from django.contrib.auth import admin as accounts
     from django.core import paginator
     from django.db import transaction
@@ -21,6 +23,7 @@ else:
 
     from apps.adminkit import edits
     from apps.adminkit.edits import Edit
+    from engine.plain import shorten
 
     class Generic:
         """Accepts `[Model]`, as Django's stubs do and Django itself does not."""
@@ -41,6 +44,20 @@ else:
             # Django's own, “Select job to change”, is no name for a tab of a browser
             title = capfirst(self.model._meta.verbose_name_plural)  # type: ignore[attr-defined]  # of a mixin
             return super().changelist_view(request, {"title": title, **(extra_context or {})})  # type: ignore[misc]  # the same
+
+        def get_changelist_instance(self, request: Any) -> Any:
+            """Says so where a filter has a value that it does not offer, as of a link by hand."""
+            found = super().get_changelist_instance(request)  # type: ignore[misc]  # of a mixin
+            if ERROR_FLAG in request.GET:  # Django has sent the reader back
+                messages.warning(request, "The address asked for what this list does not know.")
+            for each in found.filter_specs:
+                given = [
+                    request.GET[name] for name in each.expected_parameters() if name in request.GET
+                ]
+                if given and not any(choice["selected"] for choice in each.choices(found)):
+                    said = f"The filter “{each.title}” has no value “{shorten(given[0])}”."
+                    messages.warning(request, said)
+            return found
 
         # Whether the services that its forms call keep record of what they do.
         is_noted_by_service = False

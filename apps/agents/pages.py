@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, JsonResponse
 from django.utils import timezone
 
 from apps.adminkit.charts import Bars, Series
+from apps.adminkit.paging import Beginning
 from apps.agents import spending, transcripts
 from apps.agents.spending import Costs
 from apps.agents.transcripts import BRIEF, WHOLE
@@ -65,7 +66,7 @@ def cost_panel(request: HttpRequest) -> dict[str, Any] | None:
         "total": found.total,
         "tasks": found.tasks,
         "has_more": found.has_more,
-        "providers": found.providers[:MOST_TASKS],
+        "providers": Beginning(found.providers, MOST_TASKS),
         "days": DAYS,
     }
 

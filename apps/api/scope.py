@@ -19,6 +19,7 @@ from apps.jobs.models import Job, Step
 from apps.subscriptions.models import Subscription
 from apps.triggers.models import Trigger
 from apps.workspaces.models import Secret, Workspace
+from apps.workspaces.revisions import definition_of
 from apps.workspaces.rights import NO_SUBSCRIPTIONS, NOT_WHOLE, insist, sight_of, workspaces_of
 from engine.errors import NotFound
 from engine.rights import Right, Rights
@@ -74,6 +75,16 @@ def task(
     return row
 
 
+def known_task(user: Person, owner: str, name: str) -> Workspace:
+    """The workspace of a task that its files have, or that has left jobs in former days. Raises
+    NotFound."""
+    row = task(user, owner, name)
+    known = definition_of(row.current_id).tasks if row.current_id else {}
+    if name not in known and not Job.objects.filter(workspace=row, task_name=name).exists():
+        raise NotFound("Task not found")
+    return row
+
+
 def rights(user: Person, row: Job) -> Rights:
     """On a job that came with its workspace."""
     return sight_of(user).on(row.workspace.name, row.task_name)
@@ -91,13 +102,11 @@ def jobs(user: Person) -> QuerySet[Job]:
     return Job.objects.filter(sight_of(user).tasks())
 
 
-def listed_jobs(user: Person, workspace: str | None) -> QuerySet[Job]:
+def listed_jobs(user: Person, name: str | None) -> QuerySet[Job]:
     """The same, or those of one workspace, by its id: so that a list of very many comes out of an
-    index."""
-    if workspace is None:
-        return jobs(user)
-    named = Workspace.objects.filter(name=workspace).values_list("pk", flat=True)
-    return jobs(user).filter(workspace_id__in=list(named))
+    index. Raises NotFound."""
+    named = {} if name is None else {"workspace_id": workspace(user, name).pk}
+    return jobs(user).filter(**named)
 
 
 def job(user: Person, text: str, needed: Right = Right.SEE, *, refusal: str = "") -> Job:

@@ -23,7 +23,7 @@ from apps.adminkit import panels
 from apps.adminkit.badges import badge
 from apps.adminkit.counted import CountedFilter
 from apps.adminkit.markdown import first_line
-from apps.adminkit.paging import BoundedPaginator
+from apps.adminkit.paging import Beginning, BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.adminkit.typed_forms import TypedForm
 from apps.approvals import answers, delegations, rights, services
@@ -42,6 +42,7 @@ from engine.lifecycle import RequestStatus, StepStatus
 from engine.rights import Right
 
 MOST_RECORDS = 200
+MOST_REQUESTS = 100
 MOST_CALLS = 10  # banners on a job's page
 COUNTED = "Your approval counts; more are needed."
 REFUSED = "Refused: the agent reads your reason and goes on."
@@ -271,7 +272,9 @@ def _page(
         "votes": votes,
         "delegations": delegations,
         "asked": rights.asked_in_words(found),
-        "records": Record.objects.filter(request_id=found.pk).order_by("id")[:MOST_RECORDS],
+        "records": Beginning(
+            Record.objects.filter(request_id=found.pk).order_by("id"), MOST_RECORDS
+        ),
         "opts": ApprovalRequest._meta,
     }
     return render(request, "approvals/request.html", context)
@@ -356,8 +359,8 @@ def step_panel(request: HttpRequest, job: Any, step: Any) -> dict[str, Any] | No
     """Job page: links from a step to its requests, the newest first."""
     if step.kind not in services.ASKING_KINDS:
         return None
-    asked = ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")[:MOST_CALLS]
-    rows = _told(request, asked)
+    asked = ApprovalRequest.objects.filter(step_id=step.pk).order_by("-fence")
+    rows = _told(request, asked, MOST_CALLS)
     return {"requests": rows, "job": job_url(job.pk)} if rows else None
 
 
@@ -372,14 +375,16 @@ def inbox_panel(request: HttpRequest) -> dict[str, Any]:
 def job_panel(request: HttpRequest, job: Any) -> dict[str, Any] | None:
     """Job page: its requests, open ones first; an agent's question can be answered there."""
     newest = F("closed_at").desc(nulls_first=True), "-id"
-    rows = _told(request, ApprovalRequest.objects.filter(job_id=job.pk).order_by(*newest)[:100])
+    asked = ApprovalRequest.objects.filter(job_id=job.pk)
+    rows = _told(request, asked.order_by(*newest), MOST_REQUESTS)
     if not rows:
         return None
     calls = [row for row in rows if row[0].is_open]
+    waiting = asked.filter(status=RequestStatus.OPEN).count() if rows.has_more else len(calls)
     return {
         "requests": rows,
         "calls": [(*row, _may_answer(request, row[0])) for row in calls[:MOST_CALLS]],
-        "more_calls": len(calls) - MOST_CALLS,
+        "more_calls": waiting - MOST_CALLS,
         "job": job.pk,
     }
 
@@ -396,12 +401,13 @@ def _may_answer(request: HttpRequest, found: ApprovalRequest) -> bool:
 
 
 def _told(
-    request: HttpRequest, rows: QuerySet[ApprovalRequest]
-) -> list[tuple[ApprovalRequest, str]]:
+    request: HttpRequest, rows: QuerySet[ApprovalRequest], most: int
+) -> Beginning[tuple[ApprovalRequest, str]]:
     """Requests as the caller may read them, with the approvers in words."""
     user = signed_in(request.user)
-    found = rows.select_related("workspace").prefetch_related("votes")
-    return [(rights.veiled(user, row), rights.asked_in_words(row)) for row in found]
+    found = rows.select_related("workspace").prefetch_related("votes")[: most + 1]
+    told = [(rights.veiled(user, row), rights.asked_in_words(row)) for row in found]
+    return Beginning(told, most)
 
 
 admin.site.register(Record, RecordAdmin)

@@ -22,7 +22,7 @@ from apps.adminkit.generic import ModelAdmin, SuperusersOnly
 from apps.adminkit.paging import BoundedPaginator
 from apps.adminkit.templatetags.adminkit import moment
 from apps.audit import reading
-from apps.audit.kinds import KINDS
+from apps.audit.kinds import KINDS, is_known
 from apps.audit.models import ORDER, Entry
 from apps.audit.streaming import streamed
 
@@ -36,7 +36,9 @@ class KindFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         found = list(KINDS.items())
         asked = self.used_parameters.get(self.parameter_name)
-        return found if asked is None or asked in KINDS else [*found, (asked, asked)]
+        if asked is None or asked in KINDS or not is_known(asked):
+            return found
+        return [*found, (asked, asked)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Entry]) -> QuerySet[Entry]:
         value = self.value()

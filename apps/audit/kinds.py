@@ -1,4 +1,4 @@
-"""What entries are about, in words."""
+"""What entries are about, in words, and what can be done with it."""
 
 KINDS = {
     "session": "sign-ins",
@@ -22,3 +22,14 @@ KINDS = {
     "worker-limit": "worker limits",
     "audit": "the audit log",
 }
+VERBS = (
+    "add begin cancel change confirm delete deny discard end expire fire import password pause ping"
+    " refresh refused remove renew restart restore resume revoke rotate send-again set start"
+    " throttled upload"
+).split()
+
+
+def is_known(what: str) -> bool:
+    """Whether entries can be of this kind, or act."""
+    kind, dot, verb = what.partition(".")
+    return kind in KINDS and (verb in VERBS if dot else True)

@@ -10,11 +10,14 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
+from apps.audit.kinds import KINDS, VERBS, is_known
 from apps.audit.models import ORDER, Entry
+from engine.errors import InputError
+from engine.plain import shorten
 
 PIECE = 1000  # entries at once of an export
 NEWEST = 5_000  # entries that a search reads through
-MOST_FOUND = 1000  # of a part, or of each column of several
+MOST_FOUND = 1000  # of each column, where several are the term
 EXACT = ("actor", "object", "workspace", "address", "key", "act")
 PARTS = ("actor", "act", "object", "workspace", "address", "detail")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,7 +38,13 @@ def chosen(
     named: Mapping[str, str], since: datetime | None = None, until: datetime | None = None
 ) -> QuerySet[Entry]:
     """Newest first. `named`: what these of COLUMNS must be; `what` is an act or a kind of
-    object."""
+    object. Raises InputError."""
+    if (what := named.get("what")) and not is_known(what):
+        kind, dot, _ = what.partition(".")
+        of_kind = f"no kind of object: give one of {', '.join(KINDS)}, or an act such as secret.set"
+        of_verb = f"no act: what can be done is one of {', '.join(VERBS)}"
+        said = of_verb if dot and kind in KINDS else of_kind
+        raise InputError({"what": f"what: '{shorten(what)}' is {said}"})
     narrow: dict[str, Any] = {COLUMNS[name]: value for name, value in named.items() if value}
     if "." in narrow.get("kind", ""):
         narrow["act"] = narrow.pop("kind")
@@ -46,7 +55,8 @@ def chosen(
 
 def searched(rows: QuerySet[Entry], term: str) -> QuerySet[Entry]:
     """Those with a column that is the term, wherever they are; if there is none, those that hold it
-    as a part, among the newest 5,000. So a search costs the same in a log of any length."""
+    as a part, among the newest 5,000. Where several columns are it, the newest thousand of each. So
+    a search costs the same in a log of any length."""
     term = term.strip().replace("\x00", "")[:400]
     if not term:
         return rows
@@ -61,8 +71,8 @@ def searched(rows: QuerySet[Entry], term: str) -> QuerySet[Entry]:
         for name in PARTS:
             parts |= Q(**{f"{name}__icontains": term})
         newest = Entry.objects.order_by(*ORDER).values("pk")[:NEWEST]
-        some = Entry.objects.filter(parts, pk__in=newest).order_by(*ORDER)
-        found.update(some.values_list("pk", flat=True)[:MOST_FOUND])
+        some = Entry.objects.filter(parts, pk__in=newest)
+        found.update(some.values_list("pk", flat=True))
     return rows.filter(pk__in=found)
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import HttpRequest
 
 from apps.adminkit import panels
+from apps.adminkit.paging import Beginning
 from apps.hooks.models import HookRun
 from apps.jobs.models import Job
 from apps.jobs.pages.job import rights_on
@@ -18,13 +19,15 @@ MOST = 100
 
 
 def job_panel(request: HttpRequest, job: Job) -> dict[str, Any] | None:
-    rows = list(HookRun.objects.filter(job_id=job.pk).order_by("fired_at", "index")[:MOST])
+    fired = HookRun.objects.filter(job_id=job.pk).order_by("fired_at", "index")
+    rows: Beginning[HookRun] = Beginning(fired, MOST)
     if not rows:
         return None
     seen = sight_of(request.user).tasks()
     started = Job.objects.filter(seen, pk__in=[row.hook_job_id for row in rows])
     statuses: dict[UUID | None, str] = dict(started.values_list("pk", "status"))
     return {
+        "rows": rows,
         "runs": [(row, statuses.get(row.hook_job_id)) for row in rows],
         "with_errors": Right.LOGS in rights_on(request, job),
     }

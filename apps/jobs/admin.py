@@ -29,6 +29,7 @@ from engine.lifecycle import OPEN_JOB, JobStatus
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 WAITING = "waiting"
+MOST_OFFERED = 200  # workspaces to choose from
 HEAVY = ("input", "input_sealed", "output", "error", "cancel_reason")
 
 
@@ -72,6 +73,9 @@ class SourceFilter(admin.SimpleListFilter):
         "task",
         "hook",
         "check",
+        "mcp",
+        "agent_tool",
+        "upload",
         "rerun",
         "retry",
     )
@@ -88,8 +92,12 @@ class WorkspaceFilter(admin.SimpleListFilter):
     parameter_name = "workspace"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        names = workspaces_of(request.user).order_by("name").values_list("name", flat=True)
-        return [(name, name) for name in names[:200]]
+        seen = workspaces_of(request.user).order_by("name").values_list("name", flat=True)
+        names = list(seen[:MOST_OFFERED])
+        asked = self.used_parameters.get(self.parameter_name)
+        if asked not in names:
+            names += seen.filter(name=asked)
+        return [(name, name) for name in names]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         return queryset.filter(workspace__name=self.value()) if self.value() else queryset

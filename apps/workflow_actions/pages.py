@@ -49,6 +49,8 @@ def action(request: HttpRequest, job_id: UUID, action_id: int) -> HttpResponse:
         "members": list(members[:MOST_STEPS]),
         "more_members": max(0, one["required"] - MOST_STEPS),
         "runs": one["runs"][-MOST_PARTS:],
+        "more_runs": max(0, len(one["runs"]) - MOST_PARTS),
         "allocations": one["allocations"][-MOST_PARTS:],
+        "more_allocations": max(0, len(one["allocations"]) - MOST_PARTS),
     }
     return render(request, "workflow_actions/action.html", context)

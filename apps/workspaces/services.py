@@ -129,7 +129,8 @@ def _values(
     directory: str = "",
 ) -> dict[str, Any]:
     if not _NAME.fullmatch(name):
-        raise InputError({"name": "a workspace name may contain only letters, digits, '-' and '_'"})
+        rule = "letters, digits, '-' and '_', at most 100 of them, and may not begin with '-'"
+        raise InputError({"name": f"a workspace name may contain only {rule}"})
     if directory and not Path(directory).is_absolute():
         raise InputError(
             {"directory": "the directory for the steps of Torc files must be an absolute path"}

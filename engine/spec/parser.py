@@ -18,6 +18,7 @@ from engine.spec import (
     checks_exports,
     checks_flow,
     checks_inputs,
+    checks_names,
     checks_reads,
     checks_templates,
     checks_triggers,
@@ -154,6 +155,7 @@ def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
     workspace = draft.workspace
     tasks, actions = workspace.tasks.values(), workspace.actions.values()
     yield from checks_flow.CHECKS
+    yield from checks_names.CHECKS
     if any(action.type == "agent" for action in actions):
         yield from checks_agents.CHECKS
     yield from checks_actions.CHECKS

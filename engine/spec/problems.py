@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
 
+from engine.look_alikes import twin
 from engine.spec.model import Place, Problem
 
 _MOST_CANDIDATES = 200
-# of the Cyrillic and Greek alphabets
-_LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһԛԝАВЕІЈКМНОРСТХЅαονΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdhqwABEIJKMHOPCTXSaovABEZHIKMNOPTYX"
-)
 _FARTHEST = 8  # maximum difference in length between a word and its typo
 
 
@@ -54,24 +50,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     elsewhere = _ELSEWHERE.get(word)
     if elsewhere is not None or not word.isascii():
         known = tuple(known)
-    if not word.isascii() and (twin := _twin(word, known)):
-        return twin
+    if not word.isascii():
+        candidate, why = twin(word, known)
+        if why:
+            return f" (did you mean '{candidate}'? {why})"
     close = elsewhere if elsewhere and elsewhere in known else nearest(word, known)
     return f" (did you mean '{close}'?)" if close else ""
-
-
-def _twin(word: str, known: Iterable[str]) -> str:
-    """A hint with the first letter that only looks like the one of a known word, or nothing."""
-    shape = _shape(word)
-    for candidate in islice(known, _MOST_CANDIDATES):
-        odd = [one for one in word if not one.isascii() and one not in candidate]
-        if odd and _shape(candidate) == shape:
-            letter = odd[0]
-            name = unicodedata.name(letter, f"U+{ord(letter):04X}")
-            return f" (did you mean '{candidate}'? '{letter}' is {name} here)"
-    return ""
-
-
-def _shape(word: str) -> str:
-    """The same for words that look alike."""
-    return unicodedata.normalize("NFKC", word.translate(_LOOK_ALIKES))

@@ -21,6 +21,7 @@ from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 
 from engine.errors import TemplateError
+from engine.look_alikes import twin
 
 # What Unicode calls White_Space; `str.strip()` would also take the separators U+001C to U+001F.
 WHITESPACE = (
@@ -329,9 +330,14 @@ def _undefined(context: TeraContext, parts: list[str], number: int, parent: Any)
     else:
         return TemplateError(f"{sentence}: '{reached}' is {kind(parent)}")
     candidates = [name for name in known[:_MAX_CANDIDATES] if len(name) <= 100]
-    if close := get_close_matches(parts[number][:100], candidates, 1):
+    word, why = parts[number][:100], ""
+    close = get_close_matches(word, candidates, 1)
+    if not word.isascii():
+        alike, why = twin(word, candidates)
+        close = [alike] if alike else close
+    if close:
         rest = [*parts[:number], close[0], *parts[number + 1 :]]
-        return TemplateError(f"{sentence}; did you mean '{'.'.join(rest)[:200]}'?")
+        return TemplateError(f"{sentence}; did you mean '{'.'.join(rest)[:200]}'? {why}".rstrip())
     return TemplateError(sentence)
 
 

@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 from contextlib import suppress
 from typing import Any
 
+from console.arguments import whole_number
 from console.operator_command import TypedCommand
 from engine.errors import InputError
 from stroem import profiles
@@ -20,6 +21,7 @@ from stroem.http import Server
 from stroem.profiles import Profile, Profiles
 
 LONGEST_KEY = 4096
+USUAL_DAYS, MOST_DAYS = 90, 36_500  # that a key is valid
 _NAME = "stroem on {}"
 LOCAL = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
@@ -34,9 +36,10 @@ class Command(TypedCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", help="address of the server")
-        parser.add_argument("--email", help="sign in with a password, and make an API key")
-        parser.add_argument("--key", action="store_true", help="ask for an API key")
-        parser.add_argument(
+        way = parser.add_mutually_exclusive_group()
+        way.add_argument("--email", help="sign in with a password, and make an API key")
+        way.add_argument("--key", action="store_true", help="ask for an API key")
+        way.add_argument(
             "--device", action="store_true", help="show a code to confirm, also without a terminal"
         )
         parser.add_argument(
@@ -46,7 +49,9 @@ class Command(TypedCommand):
             help="with a code: what the key is for, e.g. jobs:run; may be repeated",
         )
         parser.add_argument(
-            "--days", type=int, default=90, help="with --email: how long the key is valid"
+            "--days",
+            type=whole_number(1, MOST_DAYS),
+            help=f"with --email: how long the key is valid (default {USUAL_DAYS})",
         )
         parser.add_argument(
             "--ca-file", default="", metavar="PATH", help="certificates to trust, in PEM format"
@@ -58,10 +63,15 @@ class Command(TypedCommand):
         ca_file = os.path.abspath(options["ca_file"]) if options["ca_file"] else ""
         if url.startswith("http:") and not url.startswith(LOCAL):
             self.stderr.write(f"warning: {url} is not encrypted: others can read the key")
-        email = options["email"]
+        email, days = options["email"], options["days"]
+        with_code = options["device"] or (sys.stdin.isatty() and not options["key"] and not email)
+        if options["scope"] and not with_code:
+            raise InputError({"scope": "--scope is for signing in with a code: give --device"})
+        if days is not None and not email:
+            raise InputError({"days": "--days is for signing in with --email"})
         if email is not None:
-            key = _made(Profile(url, "", ca_file), email, options["days"])
-        elif options["device"] or (sys.stdin.isatty() and not options["key"]):
+            key = _made(Profile(url, "", ca_file), email, days or USUAL_DAYS)
+        elif with_code:
             key = self._confirmed(Profile(url, "", ca_file), options["scope"])
         else:
             key = _given("API key: ").strip()

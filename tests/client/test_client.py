@@ -18,6 +18,8 @@ import pytest
 from apps.accounts import devices
 from apps.accounts.models import Role, User
 from apps.artifacts.state.keeping import Writer
+from apps.fleet.models import Worker
+from apps.fleet.vitals import ClockTimestamp
 from apps.jobs.models import Job
 from apps.workspaces.models import Connection, Secret, Workspace
 from engine.state import Change
@@ -238,6 +240,20 @@ def test_triggers_are_listed_however_many_there_are(
     found = Remote(Server(Profile(url, key))).triggers("ticking")
     assert [one.name for one in found] == [f"t{n}" for n in range(5)]
     assert laptop.complaint("triggers", "list", "tikking") == "error: Workspace 'tikking' not found"
+
+
+def test_live_workers_are_listed_however_many_have_stopped(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = dict.fromkeys(("started_at", "heartbeat_at", "stopped_at"), ClockTimestamp())
+    Worker.objects.bulk_create(
+        Worker(name="gone", tags=[], slots=1, version="1", pid=1, **now) for _ in range(5)
+    )
+    monkeypatch.setattr(remote, "PAGE", 2)
+    url, key = f"http://127.0.0.1:{served.port}", key_of(Role.VIEWER, "walter@example.org")
+    found = Remote(Server(Profile(url, key)))
+    assert [one.name for one in found.workers(with_gone=False)] == ["bench"]
+    assert [one.name for one in found.workers(with_gone=True)].count("gone") == 5
 
 
 def test_a_viewer_sees_and_does_nothing(laptop: Laptop, served: Served) -> None:

@@ -46,6 +46,29 @@ def test_a_command_imports_no_more_than_it_needs(laptop: Laptop, words: list[str
     assert sorted(modules.intersection(HEAVY) - set(known)) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--email", "a@example.org", "--scope", "jobs:run"], "--scope is for signing in with a code: give --device"),
+        (["--key", "--scope", "jobs:run"], "--scope is for signing in with a code: give --device"),
+        (["--scope", "jobs:run"], "--scope is for signing in with a code: give --device"),
+        (["--device", "--days", "3"], "--days is for signing in with --email"),
+        (["--key", "--days", "3"], "--days is for signing in with --email"),
+        (["--email", "a@example.org", "--days", "0"], "argument --days: must be a whole number between 1 and 36500"),
+        (["--email", "a@example.org", "--device"], "argument --device: not allowed with argument --email"),
+        (["--key", "--device"], "argument --device: not allowed with argument --key"),
+        (["--ca-file", "a", "--ca-file", "b"], "argument --ca-file: is given twice: keep one"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_option_of_login_that_would_have_no_effect_is_refused(
+    laptop: Laptop, words: list[str], sentence: str
+) -> None:
+    """A key with all rights is not what somebody wants who names scopes."""
+    said = laptop.complaint("login", "http://127.0.0.1:9", *words, given="secret\n")
+    assert sentence in said
+
+
 def test_validate_says_what_manage_py_says(laptop: Laptop, tmp_path: Path) -> None:
     assert laptop.lines("validate", str(ROOT / "examples/hello")) == ["Valid: 2 actions, 1 task."]
     (tmp_path / "w.yaml").write_text("tasks: {t: {flow: {s: {action: missing}}}}\n")

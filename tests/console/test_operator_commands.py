@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -463,3 +464,99 @@ def test_without_a_database_the_way_out_is_named(run: Run, settings: object) -> 
     code, _, err = run("jobs")
     assert code == 2
     assert "manage.py up" in err
+
+
+def test_live_workers_are_listed_however_many_have_stopped(run: Run) -> None:
+    from apps.fleet.models import Worker
+    from apps.fleet.vitals import ClockTimestamp
+
+    now = dict.fromkeys(("started_at", "heartbeat_at"), ClockTimestamp())
+
+    def rows(name: str, count: int, **values: Any) -> None:
+        Worker.objects.bulk_create(
+            Worker(name=f"{name}{n}", tags=[], slots=1, version="1", pid=1, **now, **values)
+            for n in range(count)
+        )
+
+    rows("old", 3)
+    rows("stopped", 120, stopped_at=ClockTimestamp())
+    names = {json.loads(line)["name"] for line in run("workers", "--json")[1]}
+    assert names == {"old0", "old1", "old2"}
+    assert len(run("workers", "--json", "--all")[1]) == 123
+    rows("new", 120)
+    assert len(run("workers", "--json")[1]) == 123
+
+
+def test_a_list_of_jobs_that_is_cut_says_so(tmp_path: Path, run: Run) -> None:
+    held = workspace(tmp_path, FLOW)
+    for _ in range(3):
+        start(held)
+    told = "These are the newest 2: --limit shows up to 500."
+    assert told in run("jobs", "--limit", "2")[2]
+    assert run("jobs", "--limit", "4")[2] == ""
+    assert run("jobs", "--limit", "2", "--json")[2] == ""
+
+
+def test_an_audit_log_without_such_entries_says_so(run: Run) -> None:
+    assert run("audit", "--who", "nobody@example.org") == (0, [], "No entries.\n")
+    code, _, complaint = run("audit", "--what", "nonsense")
+    assert code == 2 and complaint.startswith("what: 'nonsense' is no kind of object: ")
+
+
+def test_a_worker_for_a_job_that_has_ended_is_refused(tmp_path: Path) -> None:
+    from stroem_project.management.commands.worker import _refuse_ended
+
+    job = start(workspace(tmp_path, FLOW))
+    _refuse_ended(job.pk)
+    for status in ("completed", "failed", "cancelled"):
+        Job.objects.filter(pk=job.pk).update(status=status, completed_at=job.created_at)
+        with pytest.raises(CommandError, match=f"--job: job {job.pk} is {status} already"):
+            _refuse_ended(job.pk)
+
+
+def test_a_workspace_that_is_not_imported_is_told_by_plan_and_validate(
+    tmp_path: Path, run: Run
+) -> None:
+    workspace(tmp_path, FLOW, "shop")
+    own = str(tmp_path / "shop")
+    said = "No workspace 'shpo' is imported here (did you mean 'shop'?)."
+    for words in (("plan", own, "main"), ("validate", own)):
+        assert said in run(*words, "--workspace", "shpo")[1]
+        assert said not in run(*words, "--workspace", "shop")[1]
+
+
+def test_files_of_a_step_that_is_not_there_are_no_empty_list(tmp_path: Path, run: Run) -> None:
+    job = start(workspace(tmp_path, FLOW))
+    assert run("artifacts", str(job.pk), "--step", "one") == (0, ["No artifacts."], "")
+    code, lines, said = run("artifacts", str(job.pk), "--step", "onne")
+    assert (code, lines) == (2, []) and said.endswith("has no step 'onne' (did you mean 'one'?)")
+    assert run("artifacts", str(job.pk), "--all") == (0, [], "No artifacts.\n")
+
+
+def test_a_search_without_a_hit_says_so(tmp_path: Path, run: Run) -> None:
+    job = start(workspace(tmp_path, FLOW))
+    assert run("logs", str(job.pk), "--search", "zzz") == (0, [], "No line holds this text.\n")
+
+
+def test_a_folder_for_torc_files_without_one_is_told(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    said = run("import_workspace", "shop", str(tmp_path), "--chdir", "/tmp")[2]
+    assert "--chdir has no effect: no task comes from a Torc file" in said
+    assert "--chdir" not in run("import_workspace", "shop", str(tmp_path))[2]
+
+
+def test_a_question_that_nobody_answers_ends_a_command(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-D at a question was a traceback."""
+    workspace(tmp_path, FLOW, "shop")
+
+    def nothing(*_: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", nothing)
+    monkeypatch.setattr("builtins.input", nothing)
+    for words in (("secrets", "set", "shop", "PASSWORD"), ("remove_workspace", "shop")):
+        assert run(*words) == (130, [], "")
+    assert Workspace.objects.filter(name="shop").exists()

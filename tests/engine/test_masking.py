@@ -178,3 +178,81 @@ def test_lines_are_neither_lost_nor_moved(lines):
     fed = [Line(float(at), stream, text) for at, (stream, text) in enumerate(lines)]  # type: ignore[arg-type]
     out = [line for one in fed for line in stage.feed(one)] + list(stage.release())
     assert [(line.at, line.stream) for line in out] == [(line.at, line.stream) for line in fed]
+
+
+WRAPS = {
+    "colours": "\x1b[1m{}\x1b[0m",
+    "colours of several numbers": "\x1b[38;5;196m{}\x1b[m",
+    "colours in one letter": "\x9b1m{}\x9bm",
+    "cursor": "\x1b[K{}\x1b[2G",
+    "character set": "\x1b(B{}\x1b(0",
+    "title": "\x1b]0;title\x07{}\x1b]8;;http://x\x1b\\",
+    "bell": "\x07{}",
+    "return": "\r{}",
+    "NUL": "\x00{}",
+    "no width": "\u200b{}\u2060",
+    "joiner": "{}\u200d",
+    "soft hyphen": "{}\xad",
+    "byte order mark": "\ufeff{}",
+    "direction": "\u202d{}\u202c",
+    "line separator": "{}\u2028",
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS.keys())
+@pytest.mark.parametrize("secret", ["hunter2", "hunter2-hunter2", "ab\\cd'ef", SECRET])
+def test_what_is_not_seen_does_not_hide_a_secret(wrap: str, secret: str) -> None:
+    """Pages and terminals show it in one piece: around a part, and around each letter."""
+    for whole in (
+        secret[:3] + wrap.format(secret[3:5]) + secret[5:],
+        "".join(map(wrap.format, secret)),
+    ):
+        text = f"before {whole} after"
+        (line,) = shown([text], secret)
+        assert Masker((secret,)).text(text) == line
+        assert line.startswith("before ") and line.endswith(" after") and MASK in line
+        assert not set(secret) & set(line.replace(MASK, "")[7:-6]) - set(wrap)
+
+
+@pytest.mark.parametrize("first", ["h\x08", "_\x08", ""], ids=["bold", "underlined", "erased"])
+def test_a_secret_with_backspaces_is_hidden(first: str) -> None:
+    """Letters are struck over as manual pages do it; the first mark stands before the secret."""
+    bold = {"h\x08": "h\x08hu\x08un\x08nt\x08te\x08er\x08r2\x082", "": "hun\x08ter2"}
+    text = bold.get(first, "".join(map("_\x08{}".format, "hunter2")))
+    assert shown([f"x {text} y"], "hunter2") == [f"x {first}{MASK} y"]
+
+
+@pytest.mark.parametrize("cut", range(4, 14))
+def test_a_coloured_secret_is_hidden_where_its_line_is_cut(cut: int) -> None:
+    secret = "hunter2-hunter2"
+    first, second = shown(
+        [f"x \x1b[31m{secret[:cut]}\x1b[0m", f"\x1b[1m{secret[cut:]}\x1b[0m y"], secret
+    )
+    assert (first, second) == (f"x \x1b[31m{MASK}", f"{MASK}\x1b[0m y")
+
+
+@pytest.mark.parametrize("before", ["\x1b", "\x1b[", "\x1b[1", "\x1b]0;", "\x1bP", "\x9b", "_\x08"])
+def test_what_one_reader_takes_for_an_escape_sequence_another_one_sees(before: str) -> None:
+    assert shown([f"{before}hunter2 y"], "hunter2") == [f"{before}{MASK} y"]
+
+
+@pytest.mark.parametrize("inside", ["\u2028", "\x0b", "\x1b[1m", "\u200b", "\x85"])
+def test_a_secret_with_unseen_letters_of_its_own_is_hidden(inside: str) -> None:
+    secret = f"ab{inside}cd{inside}ef"
+    assert shown([f"x {secret} y", "x abcdef y"], secret) == [f"x {MASK} y"] * 2
+
+
+def test_a_tab_is_seen() -> None:
+    assert shown(["x hun\tter2 y"], "hunter2") == ["x hun\tter2 y"]
+
+
+def test_lines_that_hold_nothing_unseen_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    hide = Masker(("hunter2",))
+    plain = Masker._scan
+    monkeypatch.setattr(
+        Masker, "_scan", lambda self, text: looked.append(text) or plain(self, text)
+    )
+    hide.text("x hunter2 y")
+    hide.text("x\thunter2 y")
+    assert looked == ["x hunter2 y", "x\thunter2 y"]

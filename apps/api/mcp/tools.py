@@ -268,8 +268,12 @@ def _list_jobs(user: User, given: Arguments) -> Any:
         "task_name": given.get("task_name"),
         "status": status,
     }
+    if workspace := wanted["workspace__name"]:
+        scope.workspace(user, workspace)
     given_ones = {key: value for key, value in wanted.items() if value}
     found = answers.jobs(user, **given_ones, limit=limit)
+    if not found and workspace and wanted["task_name"]:
+        scope.known_task(user, workspace, wanted["task_name"])
     return {"count": len(found), "jobs": found}
 
 

@@ -4,7 +4,7 @@ without a value."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from rest_framework.exceptions import NotFound, ParseError
@@ -23,6 +23,17 @@ WORKSPACE = {"workspace": "the name of a workspace"}
 
 def one_of(values: Iterable[str]) -> str:
     return f"one of: {', '.join(values)}"
+
+
+def chosen(request: Request, name: str, allowed: Collection[str]) -> str:
+    """The value of a filter that takes these only; empty where it is not given. Raises
+    ParseError."""
+    value = request.query_params.get(name) or ""
+    if value and value not in allowed:
+        raise ParseError(
+            f"Invalid {name} filter '{value[:100]}'. Must be one of: {', '.join(allowed)}"
+        )
+    return value
 
 
 def refuse_nul(names: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.accounts.models import Person, signed_in
+from apps.accounts.models import signed_in
 from apps.api import scope, tags
 from apps.api.paging import before, cursor_after, window
 from apps.api.parsers import TRUE_OR_FALSE, cursor_of, is_true
@@ -20,7 +20,7 @@ from apps.api.rendering import StepsRenderer
 from apps.api.shapes.base import ErrorShape, LogShape, StatusShape, answer, checked
 from apps.api.shapes.jobs import JOB_COLUMNS, JobDetailShape, JobPage, RestartRequest
 from apps.api.shapes.workspaces import ExecuteShape
-from apps.api.views.base import AFTER, CURSOR, PAGE, WORKSPACE, ApiView, one_of
+from apps.api.views.base import AFTER, CURSOR, PAGE, WORKSPACE, ApiView, chosen, one_of
 from apps.api.views.steps import step_rows
 from apps.jobs import services, veils
 from apps.jobs.flow import restarts
@@ -66,14 +66,17 @@ class JobsView(ApiView):
     @extend_schema(
         operation_id="jobs_list",
         parameters=[*_FILTERS, *_PAGE, OpenApiParameter("cursor", str)],
-        responses={200: JobPage, 400: ErrorShape},
+        responses={200: JobPage, 400: ErrorShape, 404: ErrorShape},
     )
     def get(self, request: Request) -> Response:
-        found = _filtered(request.user, request.query_params)
+        found = _filtered(request)
         part = window(request)
         # Ids alone come from an index, however far the page is.
         keys = found.filter(before(request)).order_by("-created_at", "-id")
         ids = list(keys.values_list("pk", flat=True)[part])
+        task_name = request.query_params.get("task_name")
+        if task_name and not ids:
+            scope.known_task(request.user, request.query_params["workspace"], task_name)
         rows = list(
             _described(Job.objects.filter(pk__in=ids)).order_by("-created_at", "-id") if ids else ()
         )
@@ -196,7 +199,8 @@ def _logs(request: Request, row: Job, choice: Choice = EVERYTHING) -> Response:
     return answer(LogShape, read([row.pk], cursor_of(request), choice).as_json())
 
 
-def _filtered(user: Person, given: Any) -> QuerySet[Job]:
+def _filtered(request: Request) -> QuerySet[Job]:
+    given = request.query_params
     workspace, task_name = given.get("workspace"), given.get("task_name")
     search = (given.get("search") or "").strip()
     if task_name and not workspace:
@@ -207,14 +211,9 @@ def _filtered(user: Person, given: Any) -> QuerySet[Job]:
         raise ParseError("Search term must be 200 characters or fewer")
     if any("\x00" in value for value in given.values()):
         raise ParseError("A filter contains the character NUL")
-    rows = scope.listed_jobs(user, workspace or None)
+    rows = scope.listed_jobs(request.user, workspace or None)
     for name, allowed in (("status", STATUSES), ("source_type", SOURCE_TYPES)):
-        value = given.get(name)
-        if value and value not in allowed:
-            raise ParseError(
-                f"Invalid {name} filter '{value[:100]}'. Must be one of: {', '.join(allowed)}"
-            )
-        if value:
+        if value := chosen(request, name, allowed):
             rows = rows.filter(**{name: value})
     if task_name:
         rows = rows.filter(task_name=task_name)

@@ -20,7 +20,7 @@ from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.jobs import StepPage, StepRow, Try
-from apps.api.views.base import CURSOR, LIMIT, ApiView, one_of
+from apps.api.views.base import CURSOR, LIMIT, ApiView, chosen, one_of
 from apps.approvals.answers import fields_of
 from apps.approvals.models import ApprovalRequest
 from apps.fleet.models import Worker
@@ -55,10 +55,7 @@ class StepsView(ApiView):
         row = scope.job(request.user, job)
         rights = scope.rights(request.user, row)
         found = Step.objects.filter(job_id=row.pk)
-        if status := request.query_params.get("status"):
-            if status not in STATUSES:
-                known = ", ".join(STATUSES)
-                raise ParseError(f"Invalid status filter '{status[:100]}'. Must be one of: {known}")
+        if status := chosen(request, "status", STATUSES):
             found = found.filter(status=status)
         part = window(request)
         ordered = _ordered(found).filter(_after(request))

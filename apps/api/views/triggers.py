@@ -39,13 +39,12 @@ class AllTriggersView(ApiView):
     @extend_schema(
         operation_id="triggers_list",
         parameters=[OpenApiParameter("workspace", str), *_PAGE],
-        responses={200: TriggerPage, 400: ErrorShape},
+        responses={200: TriggerPage, 400: ErrorShape, 404: ErrorShape},
     )
     def get(self, request: Request) -> Response:
         rows, sight = scope.triggers(request.user), sight_of(request.user)
-        name = request.query_params.get("workspace")
-        if name:
-            rows = rows.filter(workspace__name=name)
+        if name := request.query_params.get("workspace"):
+            rows = rows.filter(workspace=scope.workspace(request.user, name))
         shown = [
             veiled_trigger(row, sight.on(row.workspace.name, row.task))
             for row in with_sources(rows[window(request)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import Case, Q, QuerySet, Value, When
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,24 +11,30 @@ from apps.api import scope
 from apps.api.paging import window
 from apps.api.shapes.base import ErrorShape, answer
 from apps.api.shapes.workers import WorkerDetailShape, WorkerPage, WorkerStepShape
-from apps.api.views.base import PAGE, ApiView
+from apps.api.views.base import PAGE, ApiView, chosen, one_of
 from apps.fleet import vitals
 from apps.fleet.models import Worker
 from engine.errors import NotFound
 
 STEPS_SHOWN = 50
+PRESENCES = {"here": Q(stopped_at=None), "gone": Q(stopped_at__isnull=False), "all": Q()}
+TOLD = "`here`: has not stopped; `all` if it is left out"
 
 
 class WorkersView(ApiView):
-    query = PAGE
+    query = {"presence": one_of(PRESENCES), **PAGE}
 
     @extend_schema(
         operation_id="workers_list",
-        parameters=[OpenApiParameter("limit", int), OpenApiParameter("offset", int)],
-        responses=WorkerPage,
+        parameters=[
+            OpenApiParameter("presence", str, enum=list(PRESENCES), description=TOLD),
+            OpenApiParameter("limit", int),
+            OpenApiParameter("offset", int),
+        ],
+        responses={200: WorkerPage, 400: ErrorShape},
     )
     def get(self, request: Request) -> Response:
-        rows = scope.workers()
+        rows = scope.workers().filter(PRESENCES[chosen(request, "presence", PRESENCES) or "all"])
         page = _with_state(rows)[window(request)]
         return answer(WorkerPage, {"items": page, "total": rows.count()})
 

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from apps.accounts.models import signed_in
-from apps.artifacts.models import State
+from apps.adminkit.paging import Beginning
+from apps.artifacts.models import State, StateVersion
 from apps.artifacts.state import history
 from apps.artifacts.state.history import Shown
 from apps.jobs.models import Job
@@ -30,7 +31,7 @@ def page(request: HttpRequest, workspace: str, name: str = "") -> HttpResponse:
     """Of a task, or of the workspace without one. `version` chooses one, `against` another one to
     compare it with."""
     row, state, held = _found(request, workspace, name, Right.INPUTS)
-    versions = list(history.versions(state)[:LISTED])
+    versions: Beginning[StateVersion] = Beginning(history.versions(state), LISTED)
     jobs = Job.objects.filter(pk__in=[one.job_id for one in versions if one.job_id])
     shown = _chosen(request, state)
     against = _number(request, "against")

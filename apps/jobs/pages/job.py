@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from apps.accounts.models import User
 from apps.adminkit import panels
+from apps.adminkit.paging import Beginning
 from apps.adminkit.templatetags.adminkit import short
 from apps.fleet.models import Worker
 from apps.jobs import ports, veils
@@ -155,15 +156,19 @@ def _details(request: HttpRequest, row: Job, rights: Rights) -> dict[str, Any]:
     return {
         "relatives": _relatives(row, seen),
         "panels": panels.job_page.show(request, row),
-        "events": (
-            StepEvent.objects.filter(job_id=row.pk, step_id=None).order_by("id")[:MOST_EVENTS]
-        ),
-        "children": (
-            with_standing(Job.objects.filter(seen, parent_job_id=row.pk)).only(
-                "task_name", "status", "parent_step_name"
-            )[:ROWS]
+        "events": _events(row, None),
+        "children": Beginning(
+            with_standing(Job.objects.filter(seen, parent_job_id=row.pk))
+            .order_by("created_at", "id")
+            .only("task_name", "status", "parent_step_name"),
+            ROWS,
         ),
     }
+
+
+def _events(row: Job, step_id: int | None) -> Beginning[StepEvent]:
+    rows = StepEvent.objects.filter(job_id=row.pk, step_id=step_id).order_by("id")
+    return Beginning(rows, MOST_EVENTS)
 
 
 def _relatives(row: Job, seen: Q) -> list[tuple[str, UUID, str]]:
@@ -265,9 +270,7 @@ def step(request: HttpRequest, job_id: UUID, step_id: int) -> HttpResponse:
         "step": one,
         "node": node,
         "attempts": [(attempt, workers.get(attempt.worker_id)) for attempt in attempts],
-        "events": (
-            StepEvent.objects.filter(job_id=row.pk, step_id=one.pk).order_by("id")[:MOST_EVENTS]
-        ),
+        "events": _events(row, one.pk),
         "instances": list(instances),
         "may_act": Right.RUN in rights,
         "hidden": veils.reasons(rights),

@@ -96,7 +96,10 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     """One task: description, recent jobs, and the form that starts it. `from=` prefills the input
     of a job."""
     row, definition, of, held = _found(request, workspace, name)
-    source = _source(row, name, request.GET.get("from", ""))
+    wanted = request.GET.get("from", "")
+    source = _source(row, name, wanted)
+    if wanted and source is None:
+        messages.warning(request, "The job to begin with is not one of this task, or is gone.")
     if source is not None:
         insist(held, Right.INPUTS)
     may_start = of.manual and Right.RUN in held

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from apps.workspaces.errors import LimitError, SourceError
 from engine.links import BadLink, follow
+from engine.look_alikes import composed
 from engine.plain import plain
 from engine.spec.model import Place, Problem
 
@@ -36,6 +37,10 @@ _MOST_WARNINGS = 100
 _WINDOWS = (
     "it has Windows line ends (CR LF): as a `source` it runs with LF, but a script that reads it"
     " with '.' takes CR for a part of each line's last word; save it with LF"
+)
+_COMPOSED = (
+    "another file has this name with its letters composed differently in Unicode: people cannot"
+    " tell them apart, and some systems keep only one; rename one"
 )
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -169,6 +174,16 @@ def _entry(path: str, kind: bytes, mode: int, size: int) -> tarfile.TarInfo:
     return entry
 
 
+def _alike(paths: Iterable[str]) -> Iterator[str]:
+    """Those that differ from another one only in how Unicode composes their letters."""
+    seen: set[str] = set()
+    for path in paths:
+        if not path.isascii():
+            if composed(path) in seen:
+                yield path
+            seen.add(composed(path))
+
+
 class Gatherer:
     """Collects files within the limits."""
 
@@ -238,6 +253,8 @@ class Gatherer:
 
     def tree(self, label: str = "") -> Tree:
         links = self._settle_links()
+        for path in _alike((*self._files, *links)):
+            self._warn(path, "name-collision", _COMPOSED)
         return Tree(
             tuple(self._files[path] for path in sorted(self._files)),
             label,

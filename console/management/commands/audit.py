@@ -53,8 +53,11 @@ class Command(OperatorCommand):
         if options["since"] and options["until"] and options["since"] >= options["until"]:
             raise InputError({"since": "--since must be before --until"})
         wanted = {name: options[name] for name in (*FILTERS, "since", "until") if options[name]}
+        number = -1
         for number, row in enumerate(self.platform.audit(wanted)):
             if options["limit"] is not None and number >= options["limit"]:
                 break
             self.stdout.write(json.dumps(row, ensure_ascii=False))
+        if number < 0:
+            self.stderr.write("No entries.")
         return 0

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, DjangoHelpFormatter
 
 from console.operator_command import TypedCommand
 from console.program import LENT, OURS
+from engine.errors import InputError
 
 # The words after which a name of this kind follows. Anything else is completed as a file.
 NAMES = {
@@ -69,6 +70,8 @@ class Command(TypedCommand):
         parser.add_argument("--workspace", help="with `--names tasks`: only of this workspace")
 
     def act(self, **options: Any) -> int:
+        if options["workspace"] is not None and options["names"] != "tasks":
+            raise InputError({"workspace": "--workspace is for `--names tasks`"})
         match options["names"]:
             case None:
                 self.stdout.write(script())

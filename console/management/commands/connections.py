@@ -17,6 +17,7 @@ from engine.errors import InputError
 from engine.lifecycle import JobStatus
 
 ACTS = ("list", "set", "remove", "check")
+OWNERS = {"type": "set", "from_file": "set", "follow": "check", "email": "check"}
 
 
 class Command(OperatorCommand):
@@ -44,9 +45,9 @@ class Command(OperatorCommand):
         if (name is None) != (what == "list"):
             wanted = "takes no name" if what == "list" else "needs the name of the connection"
             raise InputError({"name": f"connections {what} {wanted}"})
-        for option, owner in (("type", "set"), ("from_file", "set"), ("follow", "check")):
+        for option, owner in OWNERS.items():
             if options[option] and what != owner:
-                flag = f"--{option.replace('_', '-')}"
+                flag = "--as" if option == "email" else f"--{option.replace('_', '-')}"
                 raise InputError({option: f"{flag} is for `connections {owner}`, not for {what}"})
         if what == "list":
             return self._list(workspace, as_json=options["json"])

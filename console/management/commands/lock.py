@@ -26,6 +26,8 @@ class Command(TypedCommand):
         parser.add_argument("--all", action="store_true", help="move the pins of all libraries")
 
     def act(self, **options: Any) -> int:
+        if options["name"] and options["all"]:
+            raise InputError({"all": "give names or --all, not both"})
         folder = Path(options["path"]).expanduser().resolve()
         if not folder.is_dir():
             raise AuthorError(f"There is no folder '{plain(options['path'])}'.")
@@ -36,7 +38,11 @@ class Command(TypedCommand):
         for name in sorted(names - made.pins.keys()):
             hint = did_you_mean(name, made.pins)
             raise InputError({"name": f"the files name no library '{plain(name)}'{hint}"})
-        made.file.write_text(made.text, encoding="utf-8")
+        try:
+            made.file.write_text(made.text, encoding="utf-8")
+        except OSError as error:
+            reason = (error.strerror or "it cannot be written").lower()
+            raise AuthorError(f"{plain(str(made.file))} cannot be written: {reason}.") from None
         for name, pin in sorted(made.pins.items()):
             state = "pinned" if name in made.moved else "kept"
             at = f"commit {pin.commit[:12]}" if pin.commit else f"hash {pin.tree[:12]}"

@@ -47,21 +47,13 @@ class Command(OperatorCommand):
         )
 
     def act(self, **options: Any) -> int:
-        job_id, step, action = self.job_meant(options), options["step"], options["action"]
-        screen = self.screen(sys.stdout, options)
-        if step and action:
-            raise InputError({"action": "give --step or --action, not both"})
+        step, action = options["step"], options["action"]
+        _refuse_contradictions(options)
+        job_id, screen = self.job_meant(options), self.screen(sys.stdout, options)
         if options["search"] is not None:
-            _refuse_beside_search(options)
             self._search(job_id, options["search"], step or "", screen, options)
             return 0
         if options["follow"]:
-            if options["json"]:
-                raise InputError({"json": "--json and --follow: give one of them"})
-            if step or action:
-                raise InputError(
-                    {"follow": "--follow shows everything; leave out --step and --action"}
-                )
             Follower(self.platform, job_id, screen).follow()
             return 0 if self.platform.result(job_id).status == JobStatus.COMPLETED else 1
         read = partial(self.platform.log, [job_id], step=step or "", action=action or "")
@@ -76,12 +68,15 @@ class Command(OperatorCommand):
     def _search(
         self, job_id: UUID, text: str, step: str, screen: Screen, options: Mapping[str, Any]
     ) -> None:
-        cursor, has_more = BEGINNING, True
+        cursor, has_more, is_found = BEGINNING, True, False
         while has_more:
             found = self.platform.search_log(job_id, text, cursor, step)
             cursor, has_more = found.next, found.has_more
+            is_found = is_found or bool(found.lines)
             self._show(found.lines, screen, options)
         screen.close()
+        if not is_found:
+            self.stderr.write("No line holds this text.")
 
     def _show(self, lines: Iterable[LogLine], screen: Screen, options: Mapping[str, Any]) -> None:
         is_part = options["step"] or options["action"]
@@ -90,6 +85,19 @@ class Command(OperatorCommand):
                 self.stdout.write(_json(line))
             else:
                 screen.line(line.text if is_part else f"{line.step} | {line.text}")
+
+
+def _refuse_contradictions(options: Mapping[str, Any]) -> None:
+    if options["step"] and options["action"]:
+        raise InputError({"action": "give --step or --action, not both"})
+    if options["search"] is not None:
+        _refuse_beside_search(options)
+    if not options["follow"]:
+        return
+    if options["json"]:
+        raise InputError({"json": "--json and --follow: give one of them"})
+    if options["step"] or options["action"]:
+        raise InputError({"follow": "--follow shows everything; leave out --step and --action"})
 
 
 def _refuse_beside_search(options: Mapping[str, Any]) -> None:

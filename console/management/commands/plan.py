@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from console.operator_command import TypedCommand, require_database
+from console.operator_command import TypedCommand
 from console.screen import clean
 from console.task_choice import pick_task
 from console.typed_input import add_input_options, read_inputs
@@ -25,7 +25,7 @@ _LONGEST_VALUE = 100
 class Command(TypedCommand):
     help = (
         "Show what a task would do, without running it: steps in order, conditions and inputs as"
-        " far as they are known, and where each step would run. Exit code 0: planned, 1: an input"
+        " far as they are known, and where each step would run. Exit code 0: planned, 2: an input"
         " or a file is wrong."
     )
 
@@ -69,7 +69,6 @@ class Command(TypedCommand):
         """Step -> names of the live workers that could run it; empty without a workspace."""
         if workspace is None:
             return {}
-        require_database()
         return {
             step.name: self.platform.takers(tag_set_key(step.tags), workspace) if step.tags else []
             for step in steps

@@ -7,8 +7,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from console import tables
+from console.arguments import whole_number
 from console.operator_command import OperatorCommand
 from engine.errors import NotFound
+
+NUMBER = whole_number(1, 999_999_999)
 
 
 class Command(OperatorCommand):
@@ -31,9 +34,9 @@ class Command(OperatorCommand):
                 one.add_argument(
                     "key", nargs="?", help="only this value: a text as it is, else JSON"
                 )
-                one.add_argument("--version", type=int, help="an older version")
+                one.add_argument("--version", type=NUMBER, help="an older version")
             if name == "restore":
-                one.add_argument("version", type=int, help="its number")
+                one.add_argument("version", type=NUMBER, help="its number")
                 one.add_argument("--as", dest="email", metavar="EMAIL", help="user who does it")
             else:
                 one.add_argument("--json", action="store_true", help="print JSON")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from console.operator_command import TypedCommand, require_database
+from console.operator_command import TypedCommand
 from console.screen import clean
 from console.workspace_path import read_path
 from engine.spec.reporting import is_empty, report
@@ -36,7 +36,6 @@ class Command(TypedCommand):
         _, loaded = read_path(options["path"])
         warning, notes = None, list[str]()
         if options["workspace"]:
-            require_database()
             warning = self.platform.unserved(options["workspace"])
             if loaded.workspace is not None:
                 notes = self.platform.connection_notes(options["workspace"], loaded.workspace)

@@ -10,14 +10,14 @@ from console.operator_command import OperatorCommand
 
 
 class Command(OperatorCommand):
-    help = "List the newest workers: their state, slots and tags."
+    help = "List the workers, newest first: their state, slots and tags."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--all", action="store_true", help="also those that have stopped")
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     def act(self, **options: Any) -> int:
-        found = [row for row in self.platform.workers() if options["all"] or row.state != "stopped"]
+        found = self.platform.workers(with_gone=options["all"])
         if options["json"]:
             for row in found:
                 self.stdout.write(tables.as_json(row))

@@ -77,8 +77,8 @@ class Command(TypedCommand):
             given = read_inputs(options["input"], options["input_file"])
             _check_inputs(workspace, task, given)
             check_worker_file(options["worker_config"])
-            _make_folder(options["artifacts"])
             directory = _directory(workspace, task, folder, options["chdir"])
+            _make_folder(options["artifacts"])
             self._mention_warnings(loaded, options["path"])
             has_agents = any(action.type == "agent" for action in workspace.actions.values())
             with private_house(options["worker_config"], has_agents=has_agents) as worker:

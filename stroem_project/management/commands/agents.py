@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from console.operator_command import OurCommand, require_database
+from console.managed import OurCommand, require_database
 from engine import VERSION
 from engine.errors import PlatformError
 from runners.host.environment import find_user, harden
 from stroem_project.celery import app
 from stroem_project.health_files import keep_touching
+from workers.config import typed_name
 
 if TYPE_CHECKING:
     from workers.agent_assembly import AgentProcess
@@ -36,7 +37,9 @@ class Command(OurCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--name", help="as others see this process (default: agents@HOST)")
+        parser.add_argument(
+            "--name", type=typed_name, help="as others see this process (default: agents@HOST)"
+        )
         parser.add_argument(
             "--lifeline-fd",
             type=int,

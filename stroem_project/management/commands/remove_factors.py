@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from console.operator_command import OurCommand, require_database
+from console.managed import OurCommand, require_database
 
 
 class Command(OurCommand):

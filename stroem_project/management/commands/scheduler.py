@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from console.operator_command import OurCommand, require_database
+from console.managed import OurCommand, require_database
 from engine.errors import StroemError
 from stroem_project.health_files import touch
 

@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 
 from console.arguments import check_address, port_number, weak_addresses, whole_number
-from console.operator_command import OurCommand, require_database
+from console.managed import OurCommand, require_database
 from engine.errors import InputError
 from stroem_project.connections import BoundedConnection
 from stroem_project.web import limit_statements
@@ -52,14 +52,14 @@ class Command(OurCommand):
             weak = weak_addresses(config.allowed_hosts, config.auth.base_url)
             if weak:
                 raise CommandError("\n".join(weak), returncode=2)
+        host = options["host"] or settings.STROEM.listen_host
+        port = settings.STROEM.listen_port if options["port"] is None else options["port"]
+        check_address(host, port, "`--port {port}`")
         require_database()
         if options["lifeline_fd"] is not None:
             from standalone.supervision.lifeline import watch  # only `up` and `run` ask for it
 
             watch(options["lifeline_fd"], _end)
-        host = options["host"] or settings.STROEM.listen_host
-        port = settings.STROEM.listen_port if options["port"] is None else options["port"]
-        check_address(host, port, "`--port {port}`")
         if os.environ.get("STROEM_ADMIN_EMAIL") or settings.STROEM.auth.initial_user is not None:
             self._refuse_short_password()
             threading.Thread(target=self._make_first_admin, name="first-admin", daemon=True).start()

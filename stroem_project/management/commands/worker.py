@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,11 +17,13 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.db import DatabaseError
 
 from console.arguments import full_id, whole_number
-from console.operator_command import OurCommand, require_database
+from console.managed import OurCommand, require_database
 from engine import VERSION
 from engine.errors import StroemError
+from engine.lifecycle import FINAL_JOB
 from engine.slurm_script import Launch
 from engine.spec.tags import ACTIONS
 from runners.docker.errors import EngineGone
@@ -31,7 +34,7 @@ from stroem_project.handover import open_environments
 from stroem_project.health_files import keep_touching
 from workers import allocation
 from workers.allocation import AllocationPlace
-from workers.config import WorkerConfig, load
+from workers.config import WorkerConfig, load, typed_name
 from workers.leaver import Departure, Leaver
 from workers.process import Eviction
 
@@ -60,7 +63,7 @@ class Command(OurCommand):
             metavar="FILE",
             help="worker-config.yaml (default: no file); STROEM__WORKER__* variables override it",
         )
-        parser.add_argument("--name", help="overrides `worker_name`")
+        parser.add_argument("--name", type=typed_name, help="overrides `worker_name`")
         parser.add_argument("--job", type=full_id, help="only run steps of this job")
         parser.add_argument(
             "--allocation",
@@ -93,13 +96,16 @@ class Command(OurCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        require_database()
         place = _place(options)
         config = self._config(options)
+        require_database()
         if place is not None:
             config = allocation.configure(config, place, options["max_parallel_jobs"])
         os.environ.setdefault("STROEM_DB_POOL", str(config.max_concurrent + 3))
         _suit_database(config.max_concurrent + 3)
+        if options["job"] is not None and place is None:  # an allocation leaves by itself
+            with suppress(DatabaseError):  # the worker waits until it is there
+                _refuse_ended(options["job"])
         hurry, stop = threading.Event(), threading.Event()
         eviction = Eviction(by_slurm=place is not None)
         eviction.listen()
@@ -202,6 +208,16 @@ class Command(OurCommand):
             log.info("stopped; %d steps had to be ended", stopped)
         finally:
             assembly.close()
+
+
+def _refuse_ended(job_id: UUID) -> None:
+    from apps.jobs.models import Job
+
+    status = Job.objects.filter(pk=job_id).values_list("status", flat=True).first()
+    if status is None:
+        raise CommandError(f"--job: there is no job {job_id}", returncode=2)
+    if status in FINAL_JOB:
+        raise CommandError(f"--job: job {job_id} is {status} already", returncode=2)
 
 
 def _variable(text: str) -> str:

@@ -11,7 +11,7 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
-from apps.accounts.models import Role
+from apps.accounts.models import Role, WorkspaceGrant
 from apps.jobs import services
 from apps.jobs.models import Job
 from tests.apps.api.callers import PASSWORD, caller, client_of, user
@@ -57,6 +57,14 @@ MISTAKES: list[tuple[str, str, Any, int, str]] = [
     ("get", "audit?since=", None, 400, "The query parameter 'since' has no value; leave it out, or give a time with its zone: 2026-01-31T12:00:00Z"),
     ("get", "agents/costs?days=", None, 400, "The query parameter 'days' has no value; leave it out, or give a whole number between 1 and 366"),
     ("get", "jobs/{open}/logs/search?q=", None, 400, "q must be a text of at most 200 characters"),
+    ("get", "jobs?source_type=cron", None, 400, "Invalid source_type filter 'cron'. Must be one of: api, user, trigger, webhook, hook, task, mcp, agent_tool, event_source, consumer, retry, upload, rerun, restart, cli, check"),
+    ("get", "jobs?workspace=shoop", None, 404, "Workspace 'shoop' not found"),
+    ("get", "jobs?workspace=shop&task_name=mian", None, 404, "Task not found"),
+    ("get", "jobs/{open}/steps?status=done", None, 400, "Invalid status filter 'done'. Must be one of: pending, ready, running, suspended, completed, failed, skipped, cancelled"),
+    ("get", "workers?presence=live", None, 400, "Invalid presence filter 'live'. Must be one of: here, gone, all"),
+    ("get", "triggers?workspace=shoop", None, 404, "Workspace 'shoop' not found"),
+    ("get", "agents/costs?workspace=shoop", None, 404, "Workspace 'shoop' not found"),
+    ("get", f"approvals?job={NOBODY}", None, 404, "Job not found"),
     ("get", "jobs?limit=many", None, 400, "limit must be a whole number of at least 1"),
     ("get", "jobs?task_name=main", None, 400, "task_name filter requires workspace"),
     ("get", "jobs/{open}/logs?after=yesterday", None, 400, "after must be the `next` of an earlier answer"),
@@ -116,6 +124,53 @@ def test_a_mistake_has_one_answer(
     answer = getattr(client, method)(address, body, format="json")
     assert (answer.status_code, answer.json()["error"]) == (status, sentence)
     assert set(Job.objects.values_list("pk", "status")) == before
+
+
+@pytest.mark.parametrize(
+    "what", ["nonsense", "secret.sett", "secrets.set", "secret.", ".set", "Secret"]
+)
+@pytest.mark.parametrize("route", ["audit", "audit/export"])
+def test_the_audit_log_knows_what_can_be_in_it(jobs: dict[str, str], route: str, what: str) -> None:
+    answer = caller(is_superuser=True).get(f"/api/{route}?what={what}")
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(f"what: '{what}' is no")
+    for known in ("secret", "secret.set", "job.cancel", "audit.expire"):
+        assert caller(is_superuser=True).get(f"/api/{route}?what={known}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("jobs?workspace={}", "Workspace '{}' not found"),
+        ("triggers?workspace={}", "Workspace '{}' not found"),
+        ("agents/costs?workspace={}", "Workspace '{}' not found"),
+        ("jobs?workspace=shop&task_name={}", "Task not found"),
+    ],
+)
+def test_a_filter_tells_nobody_of_what_they_may_not_see(
+    jobs: dict[str, str], tmp_path: Path, path: str, sentence: str
+) -> None:
+    """What is there and what is not are the same to them."""
+    start(workspace(tmp_path, FLOW, "hidden"), "short")
+    person = user()
+    WorkspaceGrant.objects.create(user=person, pattern="shop", tasks="short", role=Role.VIEWER)
+    client = client_of(person)
+    for name in ("main" if "task_name" in path else "hidden", "nothing"):
+        answer = client.get(f"/api/{path.format(name)}")
+        assert (answer.status_code, answer.json()["error"]) == (404, sentence.format(name))
+    assert client.get("/api/jobs?workspace=shop&task_name=short").json()["total"] == 2
+
+
+def test_a_task_without_jobs_is_known_and_so_is_one_of_former_days(
+    jobs: dict[str, str], tmp_path: Path
+) -> None:
+    client = caller(is_superuser=True)
+    Job.objects.filter(pk=jobs["open"]).update(task_name="former")
+    for task, total in (("main", 0), ("former", 1)):
+        answer = client.get(f"/api/jobs?workspace=shop&task_name={task}&status=running")
+        assert (answer.status_code, answer.json()["total"]) == (200, total), task
+    answer = client.get("/api/jobs?workspace=shop&task_name=former&status=failed")
+    assert (answer.status_code, answer.json()["total"]) == (200, 0)
 
 
 @pytest.mark.parametrize(("path", "name"), PARAMETERS, ids=str)

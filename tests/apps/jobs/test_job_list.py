@@ -146,3 +146,12 @@ def test_the_state_of_a_failed_job_names_the_step_that_failed(tmp_path: Path) ->
     loop = start(held, "loop")
     Hand().work({"each[1]": failed()})
     assert job_state(fresh(loop))["failed_step"]["name"] == "each[1]"
+
+
+def test_a_job_to_begin_with_that_is_not_there_is_told(tmp_path: Path, root: Client) -> None:
+    job = start(workspace(tmp_path, FLOW, "shop"))
+    said = "The job to begin with is not one of this task, or is gone."
+    assert said not in text(root, f"/admin/tasks/shop/main/?from={job.pk}")
+    for wrong in ("x", "00000000-0000-0000-0000-000000000000"):
+        assert text(root, f"/admin/tasks/shop/main/?from={wrong}").count(said) == 1
+    assert said in text(root, f"/admin/tasks/shop/asks/?from={job.pk}")

@@ -479,3 +479,12 @@ def test_credentials_reach_the_server_and_nothing_else(
     assert token not in seen
     assert "STROEM__DB__URL" not in seen
     assert "GIT_TERMINAL_PROMPT=0" in seen
+
+
+def test_files_whose_names_differ_only_in_their_composition_are_told(folder: Path) -> None:
+    for name in ("caf\xe9.sh", "cafe\N{COMBINING ACUTE ACCENT}.sh", "cafe.sh"):
+        (folder / name).write_text("true")
+    told = [one for one in read_folder(folder).warnings if one.code == "name-collision"]
+    assert len(told) == 1 and "composed differently in Unicode" in told[0].message
+    (folder / "caf\xe9.sh").unlink()
+    assert not [one for one in read_folder(folder).warnings if one.code == "name-collision"]
