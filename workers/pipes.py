@@ -1,21 +1,26 @@
 """The command `stroem-step`: what a step asks of its worker while it runs.
 
 A directory of the attempt holds the command, a shell script, and named pipes: a process of the step
-takes a slot from `free`, opens `N.out` for its answer and writes its question into `N.in`. So no
+takes a turn N from `free`, opens `N.out` for its answer and writes its question into `N.in`. So no
 credential is in the step, and a container needs the directory only for reading.
 """
 
 from __future__ import annotations
 
-import errno
+import fcntl
+import itertools
 import logging
 import os
 import select
 import stat
+import sys
+import termios
 import threading
+import time
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 
 from apps.artifacts.ledger import MOST_BYTES, Answer, Questions, Refusal, refused, words_of
@@ -31,24 +36,36 @@ from workers.trees import Scratch
 
 log = logging.getLogger("stroem.worker")
 FOLDER = "helper"
-SLOTS = "1234"  # answers are found one after the other, and read at the pace of each
+SLOTS = 4  # answers are found one after the other, and read at the pace of each
+NAME_BYTES = 8  # of a turn: the command reads as many
+LOOK_S = 1.0
+QUESTION_S, ANSWER_S = 30.0, 600.0  # who stands still for longer has lost its turn
 PROGRAM = Path(__file__).with_name(f"{HELPER}.sh")
 _PIECE = 1 << 16
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_SAFELY = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ, _WRITE = os.O_RDONLY | _SAFELY, os.O_WRONLY | _SAFELY
 
 
 @dataclass(slots=True)
-class _Slot:
-    """Two pipes, for one turn. Who asks opens both before its question ends, so the answer cannot
-    reach another: for the next turn they are made anew."""
+class _Turn:
+    """Two pipes for one question and its answer, under a name that is never given again: whoever
+    comes late finds nothing there, instead of the answer to another."""
 
     name: str
     asking: int
     answering: int
+    moved_at: float | None = None  # taken, or gone on with, the last time
     asked: bytearray = field(default_factory=bytearray)
     pieces: Generator[bytes] | None = None  # of the answer
     rest: memoryview = field(default_factory=lambda: memoryview(b""))
+
+    @property
+    def waits_for(self) -> int:
+        return self.asking if self.pieces is None else self.answering
+
+    def has_stood_still(self, now: float) -> bool:
+        longest = QUESTION_S if self.pieces is None else ANSWER_S
+        return self.moved_at is not None and now - self.moved_at > longest
 
     def close(self) -> None:
         if self.pieces is not None:
@@ -58,7 +75,11 @@ class _Slot:
 
 
 class Helper:
-    """Answers the questions of one attempt, in a thread of its own, until it is closed."""
+    """Answers the questions of one attempt, in a thread of its own, until it is closed.
+
+    A step may kill and stop its callers, and on some hosts remove, replace and fill the pipes. So
+    the thread looks after them: what is broken or lost is made anew, and who waits there is told.
+    """
 
     def __init__(
         self, scratch: Path, attempt: Attempt, questions: Questions, *, is_needed: bool = True
@@ -72,12 +93,23 @@ class Helper:
         self._wake, self._waker = os.pipe()
         self._poll = select.poll()
         self._poll.register(self._wake, select.POLLIN)
-        self._inodes: dict[str, int] = {}
-        self._slots: dict[int, _Slot] = {}  # by the descriptor that is waited for
-        self._furnish()
+        self._made: dict[str, tuple[int, ...]] = {}
+        self._names = itertools.count()
+        self._turns: dict[int, _Turn] = {}  # by the descriptor that is waited for
+        self._offered: list[_Turn] = []  # in the order in which they are taken
+        self._free: int | None = None
+        self._has_warned = False
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, name="stroem-helper", daemon=True)
-        self._thread.start()
+        try:
+            self._place_program()
+            self._make_anew()
+            self._restock()
+            self._thread.start()
+        except BaseException:
+            os.close(self._waker)
+            self._release()
+            raise
 
     def settle(self, outcome: StepOutcome) -> StepOutcome:
         """Stop listening; the outcome with what the step has set."""
@@ -90,111 +122,197 @@ class Helper:
         self._is_closed = True
         os.close(self._waker)
         self._thread.join()
-        for slot in self._slots.values():
-            slot.close()
-        for fd in (self._free, self._wake, self._fd):
-            os.close(fd)
+        self._release()
 
-    def _furnish(self) -> None:
+    def _release(self) -> None:
+        for turn in self._turns.values():
+            turn.close()
+        for fd in (self._free, self._wake, self._fd):
+            if fd is not None:
+                os.close(fd)
+
+    def _place_program(self) -> None:
         program = os.open(HELPER, anchored.FRESH, 0o700, dir_fd=self._fd)
         try:
             anchored.write_all(program, PROGRAM.read_bytes())
             os.fchmod(program, 0o755)
         finally:
             os.close(program)
+
+    def _make_anew(self) -> None:
+        """The pipe `free`, which has its name only while this process holds it."""
         os.fchmod(self._fd, 0o755)
-        self._make("free")
-        self._free = self._open("free", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        for name in SLOTS:
-            self._offer(name)
+        name = f"free.{next(self._names)}"
+        self._free = self._make(name, os.O_RDWR | _SAFELY)
+        os.rename(name, "free", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        self._made["free"] = self._made.pop(name)
 
-    def _offer(self, name: str) -> None:
-        """Two new pipes for the next one who takes this name."""
-        asking = self._renew(f"{name}.in")
-        reading = self._renew(f"{name}.out")
-        answering = self._open(f"{name}.out", _WRITE)
-        os.close(reading)  # it is enough that somebody writes: who opens it does not wait
-        self._slots[asking] = _Slot(name, asking, answering)
-        self._poll.register(asking, select.POLLIN)
-        os.write(self._free, name.encode())
+    def _restock(self) -> None:
+        while self._free is not None and len(self._turns) < SLOTS:
+            name = f"{next(self._names) % 10**NAME_BYTES:0{NAME_BYTES}}"
+            turn = self._open(name)
+            self._turns[turn.asking] = turn
+            self._poll.register(turn.asking, select.POLLIN)
+            os.write(self._free, name.encode())
+            self._offered.append(turn)
 
-    def _renew(self, name: str) -> int:
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._fd)
-        self._make(name)
-        return self._open(name, _READ)
+    def _open(self, name: str) -> _Turn:
+        asking = self._make(f"{name}.in", _READ)
+        try:
+            reading = self._make(f"{name}.out", _READ)
+            try:
+                answering = os.open(f"{name}.out", _WRITE, dir_fd=self._fd)
+            finally:
+                os.close(reading)  # it is enough that somebody writes: who opens it does not wait
+        except OSError:
+            os.close(asking)
+            self._remove_pair(name)
+            raise
+        return _Turn(name, asking, answering)
 
-    def _make(self, name: str) -> None:
+    def _make(self, name: str, flags: int) -> int:
         """A pipe for every user that can reach it: the directory above is the step's alone."""
         os.mkfifo(name, 0o600, dir_fd=self._fd)
-        os.chmod(name, 0o666, dir_fd=self._fd)  # noqa: S103  (the umask has cut the mode above)
-        self._inodes[name] = os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_ino
-
-    def _open(self, name: str, flags: int) -> int:
-        """The pipe that was made, and nothing that a step has put in its place."""
         fd = os.open(name, flags, dir_fd=self._fd)
-        found = os.fstat(fd)
-        if not stat.S_ISFIFO(found.st_mode) or found.st_ino != self._inodes[name]:
+        try:
+            os.fchmod(fd, 0o666)  # the umask has cut the mode above
+            self._made[name] = _identify(os.fstat(fd))
+        except OSError:
             os.close(fd)
-            raise OSError(errno.ESTALE, f"{name!r} was replaced")
+            raise
         return fd
 
+    def _remove_pair(self, name: str) -> None:
+        for end in ("in", "out"):
+            with suppress(OSError):
+                self._remove(f"{name}.{end}")
+
+    def _remove(self, name: str) -> None:
+        """Take a name away. Who waits in a pipe that a step has put there goes on."""
+        self._made.pop(name, None)
+        with suppress(FileNotFoundError):
+            if stat.S_ISFIFO(os.lstat(name, dir_fd=self._fd).st_mode):
+                with suppress(OSError):
+                    os.close(os.open(name, os.O_RDWR | _SAFELY, dir_fd=self._fd))
+            try:
+                os.unlink(name, dir_fd=self._fd)
+            except (IsADirectoryError, PermissionError):  # the directory goes with the step's
+                aside = f"{name}.{next(self._names)}"
+                os.rename(name, aside, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
     def _serve(self) -> None:
+        look_at = 0.0
         while True:
-            for fd, _ in self._poll.poll():
+            for fd, _ in self._poll.poll(LOOK_S * 1000):
                 if fd == self._wake:
                     return
-                try:
-                    self._go_on(self._slots[fd])
-                except OSError as error:
-                    log.warning("%s: %s", HELPER, error, extra=fields(self._attempt.claim))
-                    return
+                self._go_on(self._turns[fd])
+            try:
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + LOOK_S
+                    self._look()
+                self._restock()
+            except OSError as error:  # no room on the disk, no directory: tried again
+                self._warn(str(error))
+                self._withdraw()
 
-    def _go_on(self, slot: _Slot) -> None:
-        """Read on, or write on. Others do not wait for one that stands still meanwhile."""
+    def _look(self) -> None:
+        """Whether all is as it was made, and which turns are lost."""
+        if self._free is None or not self._is_sound(self._free):
+            if self._free is not None:
+                self._warn("the step has changed its pipes; they are made anew")
+            self._withdraw()
+            self._make_anew()
+            return
+        now = time.monotonic()
+        count = len(self._offered) - _count_waiting(self._free) // NAME_BYTES
+        for turn in self._offered[:count]:
+            turn.moved_at = turn.moved_at or now
+        del self._offered[:count]
+        still = [turn for turn in self._turns.values() if turn.has_stood_still(now)]
+        ready = {fd for fd, _ in self._poll.poll(0)} if still else set()
+        for turn in still:
+            if turn.waits_for not in ready:  # else it was this thread that stood still
+                self._end(turn)
+
+    def _is_sound(self, free: int) -> bool:
+        waiting = _count_waiting(free)
+        if waiting % NAME_BYTES or waiting > len(self._offered) * NAME_BYTES:
+            return False
         try:
-            if slot.pieces is None:
-                self._read(slot)
-                return
-            if not self._write(slot):
-                return
+            found = {name: os.lstat(name, dir_fd=self._fd) for name in self._made}
+        except OSError:
+            return False
+        return {name: _identify(one) for name, one in found.items()} == self._made
+
+    def _withdraw(self) -> None:
+        """Offer nothing, rather than let somebody wait for what does not come. Who has begun to
+        ask gets an answer all the same."""
+        if self._free is not None:
+            os.close(self._free)
+            self._free = None
+        self._offered.clear()
+        with suppress(OSError):
+            os.fchmod(self._fd, 0o755)
+            self._remove("free")
+        for turn in list(self._turns.values()):
+            if turn.pieces is None and not turn.asked:
+                self._end(turn)
+
+    def _warn(self, text: str) -> None:
+        """Once: a step could go on for ever."""
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning("%s: %s", HELPER, text, extra=fields(self._attempt.claim))
+
+    def _go_on(self, turn: _Turn) -> None:
+        """Read on, or write on. Others do not wait for one that stands still meanwhile."""
+        turn.moved_at = time.monotonic()
+        try:
+            is_over = self._read(turn) if turn.pieces is None else self._write(turn)
         except BlockingIOError:
             return
-        except BrokenPipeError:
-            pass  # who asked is gone
-        self._poll.unregister(slot.answering)
-        del self._slots[slot.answering]
-        slot.close()
-        self._offer(slot.name)
+        except OSError:
+            is_over = True  # who asked is gone
+        if is_over:
+            self._end(turn)
 
-    def _read(self, slot: _Slot) -> None:
-        """At the end of a question, find its answer."""
-        while piece := os.read(slot.asking, _PIECE):
-            slot.asked += piece[: MOST_BYTES + 1 - len(slot.asked)]
-        slot.pieces = self._in_pieces(self._ask(bytes(slot.asked)))
-        self._poll.unregister(slot.asking)
-        self._slots[slot.answering] = self._slots.pop(slot.asking)
-        self._poll.register(slot.answering, select.POLLOUT)
+    def _end(self, turn: _Turn) -> None:
+        self._poll.unregister(turn.waits_for)
+        del self._turns[turn.waits_for]
+        turn.close()
+        self._remove_pair(turn.name)
+
+    def _read(self, turn: _Turn) -> bool:
+        """One piece. At the end of a question, find its answer."""
+        if piece := os.read(turn.asking, _PIECE):
+            turn.asked += piece[: MOST_BYTES + 1 - len(turn.asked)]
+            return False
+        answer = self._ask(bytes(turn.asked))
+        self._poll.unregister(turn.asking)
+        del self._turns[turn.asking]
+        turn.pieces = self._in_pieces(answer)
+        self._turns[turn.answering] = turn
+        self._poll.register(turn.answering, select.POLLOUT)
+        return False
 
     def _in_pieces(self, answer: Answer) -> Generator[bytes]:
         try:
-            yield answer.head + answer.text
-            while answer.stream is not None and (piece := answer.stream.read(_PIECE)):
-                yield piece
+            with answer.stream or BytesIO() as stream:
+                yield answer.head + answer.text
+                while piece := stream.read(_PIECE):
+                    yield piece
         except Exception:  # an outer edge: who asked sees that the file did not come whole
             log.exception("%s failed", HELPER, extra=fields(self._attempt.claim))
-        finally:
-            if answer.stream is not None:
-                answer.stream.close()
 
-    def _write(self, slot: _Slot) -> bool:
+    def _write(self, turn: _Turn) -> bool:
         """One piece, as far as it is taken now; whether the answer is complete."""
-        if not slot.rest:
-            assert slot.pieces is not None, "it is asked first"
-            slot.rest = memoryview(next(slot.pieces, b""))
-            if not slot.rest:
+        if not turn.rest:
+            assert turn.pieces is not None, "it is asked first"
+            turn.rest = memoryview(next(turn.pieces, b""))
+            if not turn.rest:
                 return True
-        slot.rest = slot.rest[os.write(slot.answering, slot.rest) :]
+        turn.rest = turn.rest[os.write(turn.answering, turn.rest) :]
         return False
 
     def _ask(self, asked: bytes) -> Answer:
@@ -211,6 +329,15 @@ class Helper:
         return self._attempt.stop.reason is not None or bool(
             select.select([self._wake], [], [], 0)[0]
         )
+
+
+def _identify(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_mode
+
+
+def _count_waiting(pipe: int) -> int:
+    """How many bytes are in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class PodHelper:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # stroem-step: what a step asks of its worker, through the pipes beside this program. Needs a POSIX shell, cat,
-# chmod, dd, cp, mkdir, mv, rm and wc.
+# chmod, dd, cp, mkdir, mv, rm, sleep and wc.
 set -u
 here=${0%/*}
 fail() { code=$1; shift; printf 'stroem-step: %s\n' "$*" >&2; exit "$code"; }
@@ -18,13 +18,29 @@ meanwhile, 64 wrong use, 65 a value that cannot be kept, 69 the worker cannot an
 TEXT
 }
 
-# ask VERB ARGUMENTS...: the answer on standard output, its size in the variable `size` is checked by `get`.
+# take: a turn whose pipes are there, in the variable `turn`. What a step has broken or a caller has lost is made anew
+# within seconds.
+take() {
+    turn= tries=10
+    until [ -p "$here/$turn.in" ] && [ -p "$here/$turn.out" ]; do
+        [ "$tries" -gt 0 ] || fail 69 "the worker does not answer"
+        [ "$tries" -eq 10 ] || sleep 1
+        tries=$((tries - 1))
+        { turn=$(dd bs=8 count=1 <"$here/free"); } 2>/dev/null
+        case $turn in *[!0-9]*) turn= ;; esac
+    done
+}
+
+# ask VERB ARGUMENTS...: the answer on standard output.
 ask() {
-    slot=$(dd bs=1 count=1 2>/dev/null <"$here/free") && [ -n "$slot" ] || fail 69 "the worker does not answer"
-    # The answer's pipe is opened before the question ends: nobody else's answer can come from it.
+    take
+    opened=
+    # Each turn has pipes of its own: nobody else's answer can come from them.
     {
-        printf '%s\0' "$#" "$@" >>"$here/$slot.in" || fail 69 "the worker does not answer"
-        code= size= mode=
+        opened=yes code= size= mode=
+        trap '' PIPE  # the answer says why a question was not read to its end
+        printf '%s\0' "$#" "$@" 2>/dev/null >>"$here/$turn.in"
+        trap - PIPE
         read -r code size mode || fail 69 "the worker did not answer; its log says why"
         if [ "$code" != 0 ]; then cat >&2; exit "$code"; fi
         if [ -n "${target:-}" ]; then
@@ -33,9 +49,15 @@ ask() {
             [ -z "$mode" ] || chmod +x "$target.part" || exit 73
             mv "$target.part" "$target"
         else
-            cat
+            text=$(cat; printf x)
+            text=${text%x}
+            [ "$(($(printf %s "$text" | wc -c)))" = "$size" ] || fail 69 "the answer did not come whole"
+            printf %s "$text"
         fi
-    } <"$here/$slot.out"
+    } <"$here/$turn.out"
+    status=$?
+    [ -n "$opened" ] || fail 69 "the worker does not answer"
+    return "$status"
 }
 
 put() {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import logging
 import os
 import select
 import signal
@@ -26,6 +27,7 @@ from pathlib import Path
 from engine.errors import PlatformError
 from runners.guard import offspring, strays
 
+log = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners.guard import sentry;"
@@ -52,6 +54,7 @@ class GuardProcess:
         self._identity = ""
         self._group = 0  # of the guard's process and of what it starts
         self._starting: tuple[subprocess.Popen[bytes], int] | None = None
+        self._launched_at = 0.0
 
     @property
     def pid(self) -> int:
@@ -82,9 +85,9 @@ class GuardProcess:
         self._drop(str(pid), f"forget {pid}")
 
     def beat(self) -> None:
-        """Replace the guard if it was killed."""
+        """Replace the guard if it was killed or stopped."""
         with self._lock:
-            self._tell(f"beat {strays.read_clock():.3f}")
+            self._pulse(f"beat {strays.read_clock():.3f}")
 
     def close(self) -> None:
         """End the guard process and everything it still watches."""
@@ -97,7 +100,7 @@ class GuardProcess:
         """Wait until a closed guard has ended everything it watched."""
         with self._lock, suppress(PlatformError):
             self._greet(_START_S)
-        while strays.is_alive(self._identity):
+        while self._send(signal.SIGCONT):
             time.sleep(0.01)
 
     def _note(self, key: str, message: str) -> None:
@@ -109,6 +112,22 @@ class GuardProcess:
         with self._lock:
             if self._known.pop(key, None) is not None:
                 self._tell(message)
+
+    def _pulse(self, message: str) -> None:
+        """Send a beat. The pipe takes the messages of hours before it is full, so a guard that was
+        stopped is looked for here."""
+        if self._is_open and self._stands_still():
+            log.warning("the guard process was stopped: it is ended, and another one watches")
+            self._begin()
+        self._tell(message)
+
+    def _stands_still(self) -> bool:
+        with suppress(PlatformError):  # one that died while it started is replaced by `_tell`
+            self._greet(0.0)
+        if self._starting is not None:
+            return time.monotonic() - self._launched_at > _START_S
+        process = strays.read_process(int(self._identity.partition("-")[0] or 0))
+        return process is not None and process.state in "Tt"
 
     def _tell(self, message: str) -> None:
         """Send one message; a guard that was killed or does not read is replaced and gets all
@@ -211,6 +230,7 @@ class GuardProcess:
         _widen(writing)
         os.set_blocking(writing, False)
         self._is_open, self._pipe, self._starting = True, writing, (process, ready)
+        self._launched_at = time.monotonic()
 
     def _greet(self, patience_s: float) -> None:
         """Learn the pid of a launched guard as soon as it watches."""
@@ -298,7 +318,7 @@ class Guard(GuardProcess):
     def _note_beat(self) -> None:
         self._beat = strays.read_clock()
         self._known["beat"] = message = f"beat {self._beat:.3f}"
-        self._tell(message)
+        self._pulse(message)
 
 
 def _widen(pipe: int) -> None:

@@ -26,7 +26,9 @@ REQUESTS = {"cpu": "50m", "memory": "64Mi"}
 LIMITS = {"cpu": "1", "memory": "256Mi"}
 SEND_S = 900  # how long files are sent again while the server or its storage is away
 ANSWER_S = 600  # for whoever asked to read its answer
+LOOK_S = 15
 SLOTS = "1 2 3 4"
+MOST_BYTES = 2_000_000  # of a question: the server refuses more
 _LEFT_VOLUME, _TAKEN_VOLUME, _HELPER_VOLUME = "stroem-left", "stroem-taken", "stroem-step"
 
 FETCH = rf"""printf 'header = "Authorization: Bearer %s"\nurl = "%s"\n' "${TOKEN}" "${URL}" |
@@ -36,9 +38,9 @@ tar -xf /tmp/taken.tar -C {TAKEN}
 rm -f /tmp/taken.tar
 """
 
-# Each slot of the pipes has a process that takes a question, asks the server, and gives the answer.
-# Who asks opens `out` before its question ends, and `out` is made anew for each turn: no answer
-# reaches another. A caller that stands still keeps its slot for a while: there are four.
+# Each slot has a process that takes a question, asks the server, and gives the answer. A turn has
+# pipes under a name of its own: no answer reaches another. A turn that somebody has taken and asks
+# nothing, at two looks, is lost: its caller was killed. What else is in `free` is thrown away.
 _SERVE = rf"""
 printf 'header = "Authorization: Bearer %s"\nurl = "%s/ask"\n' "${TOKEN}" "${URL}" >/tmp/asking
 exec 9<>FOLDER/free
@@ -55,22 +57,49 @@ _s_ask() {{
     printf '69 %d\n%s\n' "$((${{#_s_text}} + 1))" "$_s_text" >"/tmp/answer.$1"
 }}
 _s_serve() {{
+    _s_number=0
     while :; do
-        rm -f "FOLDER/$1.out"
-        mkfifo "FOLDER/$1.out" && chmod 666 "FOLDER/$1.out" || return
-        exec 8<>"FOLDER/$1.out"
-        printf %s "$1" >&9
-        cat "FOLDER/$1.in" >"/tmp/asked.$1" || return
-        _s_ask "$1"
-        exec 7>"FOLDER/$1.out" 8<&-
-        timeout {ANSWER_S} cat "/tmp/answer.$1" >&7
-        exec 7>&-
-        rm -f "/tmp/answer.$1"
+        _s_turn=$(printf '%s%07d' "$1" "$_s_number")
+        _s_number=$(((_s_number + 1) % 10000000))
+        _s_pipes="FOLDER/$_s_turn.in FOLDER/$_s_turn.out"
+        mkfifo $_s_pipes && chmod 666 $_s_pipes || {{ sleep 1; continue; }}
+        exec 8<>"FOLDER/$_s_turn.out"
+        head -c {MOST_BYTES + 1} "FOLDER/$_s_turn.in" >"/tmp/asked.$1" &
+        _s_reader=$!
+        echo "$_s_turn $_s_reader" >"/tmp/turn.$1"
+        printf %s "$_s_turn" >&9
+        wait "$_s_reader"
+        _s_code=$?
+        : >"/tmp/turn.$1"
+        if [ "$_s_code" -eq 0 ]; then
+            _s_ask "$1"
+            exec 7>"FOLDER/$_s_turn.out" 8<&-
+            timeout {ANSWER_S} cat "/tmp/answer.$1" >&7
+            exec 7>&-
+        else
+            exec 8<&-
+        fi
+        rm -f $_s_pipes "/tmp/answer.$1"
     done
+}}
+_s_watch() {{
+    _s_before=
+    while sleep {LOOK_S}; do
+        _s_there=$(timeout 1 dd bs=65536 count=1 <&9)
+        _s_taken=
+        for _s_slot in {SLOTS}; do
+            read -r _s_turn _s_reader <"/tmp/turn.$_s_slot" || continue
+            case $_s_there in *"$_s_turn"*) printf %s "$_s_turn" >&9; continue ;; esac
+            _s_taken="$_s_taken $_s_turn"
+            case $_s_before in *"$_s_turn"*) kill "$_s_reader" ;; esac
+        done
+        _s_before=$_s_taken
+    done 2>/dev/null
 }}
 for _s_slot in {SLOTS}; do
     _s_serve "$_s_slot" &
 done
+_s_watch &
 """.replace("FOLDER", HELPER_FOLDER)
 
 _AWAIT_SCRIPT = f"""
@@ -196,16 +225,12 @@ def mount_for_fetching() -> dict[str, Any]:
 
 
 def build_pipes() -> str:
-    """The part of the init container's program that makes the pipes of `stroem-step`."""
-    names = " ".join(
-        ("free", *(f"{slot}.{end}" for slot in SLOTS.split() for end in ("in", "out")))
-    )
+    """The part of the init container's program that readies `stroem-step`: its callers wait in
+    `free` until the container beside them serves."""
     return f"""umask 022
 chmod 755 {HELPER_FOLDER}/{HELPER}
-for _s_name in {names}; do
-    mkfifo "{HELPER_FOLDER}/$_s_name"
-    chmod 666 "{HELPER_FOLDER}/$_s_name"
-done
+mkfifo {HELPER_FOLDER}/free
+chmod 666 {HELPER_FOLDER}/free
 """
 
 

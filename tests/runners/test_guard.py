@@ -247,6 +247,39 @@ def test_a_guard_that_stood_still_ends_nothing_once_it_is_replaced(sleeper):
     assert sleeper.wait(10) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("kind", [lambda: Guard(60, 2), guards.GuardProcess])
+def test_a_guard_that_was_stopped_is_replaced_at_the_next_beat(sleeper, kind, caplog):
+    guard = kind()
+    guard.launch()
+    first = guard.pid
+    guard.beat()
+    assert guard.pid == first and not caplog.records
+    guard.watch_program(sleeper.pid, 0, [(signal.SIGTERM, 5.0)])
+    os.kill(first, signal.SIGSTOP)
+    until(lambda: strays.read_process(first).state == "T")
+    guard.beat()
+    assert guard.pid != first and is_gone(first)
+    assert "the guard process was stopped" in caplog.text
+    guard.close()  # the next one knows it
+    assert sleeper.wait(10) == -signal.SIGTERM
+
+
+def test_a_guard_that_was_stopped_while_it_starts_is_replaced(sleeper, monkeypatch):
+    """A command that does not wait for its guard goes on with another."""
+    guard = guards.GuardProcess()
+    with monkeypatch.context() as patch:
+        patch.setattr(guards, "_PROGRAM", "import time; time.sleep(60)")
+        guard.launch()
+    guard.watch_program(sleeper.pid, 0, [(signal.SIGTERM, 5.0)])
+    guard.beat()
+    assert guard._starting is not None
+    monkeypatch.setattr(guard, "_launched_at", guard._launched_at - guards._START_S)
+    guard.beat()
+    assert guard.pid
+    guard.close()
+    assert sleeper.wait(10) == -signal.SIGTERM
+
+
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
@@ -298,6 +331,17 @@ def test_a_guard_that_was_stopped_ends_with_its_owner(sleeper):
     guard.close()
     assert sleeper.wait(10) == -signal.SIGTERM
     guard.wait()
+
+
+def test_a_guard_that_is_stopped_while_it_ends_programs_is_waited_for_and_goes_on(sleeper):
+    guard = guards.GuardProcess()
+    guard.launch()
+    pid = guard.pid
+    guard.watch_program(sleeper.pid, 0, [(signal.SIGCONT, 0.5), (signal.SIGTERM, 5.0)])
+    guard.close()
+    os.kill(pid, signal.SIGSTOP)
+    guard.wait()
+    assert sleeper.wait(10) == -signal.SIGTERM
 
 
 def test_a_long_message_comes_whole_through_a_pipe_that_takes_it_in_parts():

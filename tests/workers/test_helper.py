@@ -73,6 +73,11 @@ class Bench:
         asked = Questions(self.attempt.claim, self.platform, self.platform, **more)  # type: ignore[arg-type]
         self.helper = Helper(scratch, self.attempt, asked)
 
+    def take(self, count: int = 4) -> list[str]:
+        """The names of turns, as the command takes them."""
+        with open(self.helper.folder.path / "free", "rb", buffering=0) as free:
+            return [free.read(8).decode() for _ in range(count)]
+
     def start(self, code: str, shell: list[str] | None = None) -> subprocess.Popen[bytes]:
         path = f"{os.environ['PATH']}:{self.helper.folder.path}"
         return subprocess.Popen(
@@ -199,28 +204,24 @@ def test_an_output_that_is_no_object_cannot_be_added_to(bench: Bench) -> None:
 
 def test_who_reads_slowly_gets_nothing_of_the_next_answer(bench: Bench) -> None:
     folder = bench.helper.folder.path
-    free = os.open(folder / "free", os.O_RDWR)
-    slots = os.read(free, 4).decode()
-    assert len(slots) == 4
-    with open(folder / f"{slots[0]}.out", "rb", buffering=0) as slow:  # as the command does
-        (folder / f"{slots[0]}.in").write_bytes(b"2\0state get\0cursor\0")
+    turns = bench.take()
+    assert len(turns) == 4
+    with open(folder / f"{turns[0]}.out", "rb", buffering=0) as slow:  # as the command does
+        (folder / f"{turns[0]}.in").write_bytes(b"2\0state get\0cursor\0")
         assert slow.read(4) == b"0 4\n"
-        assert bench.run("stroem-step state get count") == (0, "7\n", "")  # with the same slot
+        assert bench.run("stroem-step state get count") == (0, "7\n", "")  # in the turn after it
         assert slow.read() == b"a b\n"
-    os.close(free)
 
 
 def test_who_stands_still_before_its_answer_gets_its_own(bench: Bench) -> None:
-    """However long, and whoever asks meanwhile with the same slot."""
+    """However long, and whoever asks meanwhile."""
     folder = bench.helper.folder.path
-    free = os.open(folder / "free", os.O_RDWR)
-    slots = os.read(free, 4).decode()
-    with open(folder / f"{slots[0]}.out", "rb") as slow:  # as the command does
-        (folder / f"{slots[0]}.in").write_bytes(b"2\0state get\0cursor\0")
+    turns = bench.take()
+    with open(folder / f"{turns[0]}.out", "rb") as slow:  # as the command does
+        (folder / f"{turns[0]}.in").write_bytes(b"2\0state get\0cursor\0")
         for _ in range(3):
             assert bench.run("stroem-step state get count") == (0, "7\n", "")
         assert slow.read() == b"0 4\na b\n"
-    os.close(free)
 
 
 def test_an_answer_that_is_read_slowly_holds_up_no_other(bench: Bench) -> None:
@@ -232,10 +233,8 @@ def test_an_answer_that_is_read_slowly_holds_up_no_other(bench: Bench) -> None:
 
 def test_one_that_is_killed_at_once_is_not_waited_for(bench: Bench) -> None:
     folder = bench.helper.folder.path
-    free = os.open(folder / "free", os.O_RDWR)
-    for name in os.read(free, 4).decode():
+    for name in bench.take():
         (folder / f"{name}.in").write_bytes(b"2\0state")
-    os.close(free)
     before = time.monotonic()
     assert bench.run("stroem-step state get count") == (0, "7\n", "")
     assert time.monotonic() - before < 4
@@ -256,10 +255,10 @@ def test_many_at_once_do_not_mix(bench: Bench) -> None:
 
 @pytest.mark.long
 def test_one_that_is_killed_blocks_no_other(bench: Bench) -> None:
-    here = f'here=$(dirname "$(command -v {HELPER})"); dd bs=1 count=1 <"$here/free"'
-    for _ in range(3):  # it has taken a slot, and said half of a question
+    here = f'here=$(dirname "$(command -v {HELPER})"); dd bs=8 count=1 <"$here/free"'
+    for _ in range(3):  # it has taken a turn, and said half of a question
         half = bench.start(
-            f"{here} >slot; printf '2\\0state' >>\"$here/$(cat slot).in\"; kill -9 $$"
+            f"{here} >turn; printf '2\\0state' >>\"$here/$(cat turn).in\"; kill -9 $$"
         )
         half.communicate(timeout=10)
     assert bench.run("stroem-step state get count")[:2] == (0, "7\n")

@@ -82,7 +82,7 @@ class Command(OperatorCommand):
         is_git = not folder.is_file() and (bool(ref) or not folder.is_dir() or _is_bare(folder))
         if chdir and is_git:
             raise InputError(
-                {"chdir": "--chdir is for folders and Torc files; this is a repository"}
+                {"chdir": "--chdir is for folders and Torc files, not for git"}
             )
         for option, value in (("ref", ref), ("auth", auth)):
             if value and not is_git:

@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 
+from apps.artifacts.questions import MOST_BYTES
 from engine.orders import Pinned, Shelves
 
 
@@ -46,6 +47,9 @@ class Shop:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if len(body) > MOST_BYTES:
+                    self._say(200, b"65 9\ntoo much\n")
+                    return
                 count, *words = body.decode().split("\0")
                 assert int(count) == len(words) - 1
                 outer.asked.append(words[:-1])

@@ -10,6 +10,7 @@ import docker
 import pytest
 
 from engine.orders import HELPER, HelperFolder, Pinned, Verdict
+from runners.pod import parcels
 from runners.pod.runner import PodRunner
 from tests.apps.jobs.builders import until
 from tests.runners.contract import Log, Run, Stop, build_order
@@ -76,6 +77,33 @@ def test_many_ask_at_once(runner: PodRunner, shop: Shop, order: Any) -> None:
     outcome = runner.run(order(code), log, Stop())
     assert outcome.verdict is Verdict.SUCCEEDED, (outcome, log.lines)
     assert sorted(words[1] for words in shop.asked) == [f"k{number}" for number in range(1, 10)]
+
+
+def test_turns_that_are_lost_or_stand_still_come_back(
+    runner: PodRunner, shop: Shop, order: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parcels, "_SERVE", parcels._SERVE.replace("sleep 15", "sleep 1"))
+    code = """
+    cd /.stroem-step
+    take() { dd bs=8 count=1 <free 2>/dev/null; }
+    stroem-step state set k before
+    take; take; take  # as one that is killed
+    { printf '2\\0state'; sleep 300; } >"$(take).in" &
+    stroem-step state set k lost
+    head -c 50000 /dev/zero | tr '\\0' 9 >free
+    stroem-step state set k garbage
+    for i in 1 2 3 4 5 6 7 8; do stroem-step state set k $i & p="${p:-} $!"; done
+    for one in $p; do wait $one || exit 9; done
+    head -c 3000000 /dev/zero | tr '\\0' x | stroem-step state set big -
+    echo "code $?"
+    """
+    log = Log()
+    outcome = runner.run(order(code), log, Stop())
+    assert outcome.verdict is Verdict.SUCCEEDED, (outcome, log.lines)
+    said = [words[-1] for words in shop.asked if words[1] == "k"]
+    assert said[:3] == ["before", "lost", "garbage"]
+    assert sorted(said[3:]) == [str(number) for number in range(1, 9)]
+    assert log.texts()[-2:] == ["too much", "code 65"]
 
 
 def test_a_refusal_of_the_server_is_told(runner: PodRunner, shop: Shop, order: Any) -> None:
