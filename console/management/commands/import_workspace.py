@@ -81,9 +81,7 @@ class Command(OperatorCommand):
             raise InputError({"source": reason})
         is_git = not folder.is_file() and (bool(ref) or not folder.is_dir() or _is_bare(folder))
         if chdir and is_git:
-            raise InputError(
-                {"chdir": "--chdir is for folders and Torc files, not for git"}
-            )
+            raise InputError({"chdir": "--chdir is for folders and Torc files, not for git"})
         for option, value in (("ref", ref), ("auth", auth)):
             if value and not is_git:
                 what = "file" if folder.is_file() else "folder"
