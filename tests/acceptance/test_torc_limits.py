@@ -16,7 +16,7 @@ from apps.jobs.models import Job, Step
 from apps.workflow_actions.models import JobAction
 from apps.workspaces import revisions
 from tests.acceptance.engines import end_of
-from tests.apps.jobs.builders import fresh, start, until
+from tests.apps.jobs.builders import start, until
 from tests.apps.workflow_actions.doing import log_of, specification
 from tests.apps.workflow_actions.hands import actions, tries
 from tests.house import House
