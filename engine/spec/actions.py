@@ -21,8 +21,9 @@ LANGUAGES = ("shell", "python", "javascript", "typescript", "go", "js", "ts")
 RUNNERS = ("local", "docker", "pod")
 _LANGUAGE_ALIASES = {"js": "javascript", "ts": "typescript"}
 _RENAMED = {"name": "title"}  # YAML key -> attribute, where they differ
-_CPU = re.compile(r"(?=.{1,30}$)[0-9]+(\.[0-9]+)?m?")
-_MEMORY = re.compile(r"(?=.{1,30}$)[0-9]+(\.[0-9]+)?([kKMGTP]i?|[mgtp]|[kKmMgGtT][bB])?")
+# an engine reads zero as no limit
+_CPU = re.compile(r"(?=.{1,30}$)(?=.*[1-9])[0-9]+(\.[0-9]+)?m?")
+_MEMORY = re.compile(r"(?=.{1,30}$)(?=.*[1-9])[0-9]+(\.[0-9]+)?([kKMGTP]i?|[mgtp]|[kKmMgGtT][bB])?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?")
 _PLATFORM = re.compile(r"[a-z0-9]{1,20}/[a-z0-9_]{1,20}(/[a-z0-9]{1,10})?")
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -176,7 +177,8 @@ def _read_volumes(entry: Entry) -> dict[str, str]:
         path = _matching(inner, name, _MOUNT, wanted, "volumes")
         if path is None:
             continue
-        if _leads_into(path.removesuffix(":ro"), _TAKEN):
+        place = path.removesuffix(":ro")
+        if _leads_into(place, _TAKEN) or place in {at.removesuffix(":ro") for at in found.values()}:
             inner.complain(name, f"cannot be '{shorten(path)}': that path is taken", "volumes")
         found[name] = path
     return found

@@ -125,6 +125,8 @@ def _way_out(action: Action, workdir: str) -> str | None:
     path = posixpath.normpath(workdir)
     if _is_local(action) and (path.startswith(("/", "../")) or path == ".."):
         return "lies outside the workspace, where a step on the worker's host cannot start"
+    if workdir and action.type in ("docker", "pod") and not workdir.startswith("/"):
+        return "must begin with '/': an image has no workspace"
     return None
 
 
@@ -359,41 +361,6 @@ def check_task_references(draft: Draft) -> Iterator[Problem]:
             yield error(draft.in_action(name, "task"), "missing-task", message)
 
 
-def check_approvals(draft: Draft) -> Iterator[Problem]:
-    for name, subject, action in draft.actions():
-        if action.type not in ("approval", "agent"):
-            continue
-        yield from _too_late(subject, action, partial(draft.in_action, name))
-        place = draft.in_action(name, "min_approvals")
-        users, groups = action.approvers.get("users", ()), action.approvers.get("groups", ())
-        if not 1 <= action.min_approvals <= 100:
-            message = (
-                f"{subject} min_approvals must be between 1 and 100, got {action.min_approvals}"
-            )
-            yield error(place, "approvers", message)
-        elif users and not groups and action.min_approvals > len(set(users)):
-            message = (
-                f"{subject} needs {action.min_approvals} approvals, but only {len(set(users))} may"
-                " approve"
-            )
-            yield error(place, "approvers", message)
-
-
-def _too_late(subject: str, action: Action, at: Callable[[str], Place]) -> Iterator[Problem]:
-    """What an approval would do after its time-out."""
-    if action.timeout is None:
-        return
-    latest = max((reminder.seconds for reminder in action.reminders), default=0)
-    after = action.escalation.after.seconds if action.escalation else 0
-    for key, seconds in (("reminders", latest), ("escalation", after)):
-        if seconds >= action.timeout.seconds:
-            message = (
-                f"{subject} {key} after {seconds:g}s has no effect: the approval times out after"
-                f" {action.timeout.seconds:g}s"
-            )
-            yield warning(at(key), "approvers", message)
-
-
 CHECKS = (
     check_required_fields,
     check_script_or_source,
@@ -409,5 +376,4 @@ CHECKS = (
     check_variables,
     check_action_limits,
     check_task_references,
-    check_approvals,
 )

@@ -3,6 +3,7 @@ with."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -14,6 +15,12 @@ from engine.spec.draft import Draft
 from engine.spec.model import Problem
 from engine.spec.problems import error, warning
 
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+# As engines and registries read it: host, path, tag, digest. A host may have capitals.
+_IMAGE = re.compile(
+    rf"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9_+.-]*:[0-9a-fA-F]{32,})?"
+)
 _SECRETS = frozenset({"secret", "secrets"})
 _ADVICE = "the program gets it as it is written; use 'cmd', or pass the value through 'env'"
 
@@ -28,6 +35,17 @@ def check_users(draft: Draft) -> Iterator[Problem]:
                 f" '{shorten(action.user)}'"
             )
             yield error(draft.in_action(name, "user"), "user", message)
+
+
+def check_images(draft: Draft) -> Iterator[Problem]:
+    """A name that no registry has: what templates make of it, a job shows."""
+    for name, subject, action in draft.actions():
+        image = action.image or ""
+        if not image.strip() or "{" in image or _IMAGE.fullmatch(image):
+            continue
+        why = "write it in lower case" if _IMAGE.fullmatch(image.lower()) else "there is none"
+        message = f"{subject} image '{shorten(image)}' is not the name of an image: {why}"
+        yield error(draft.in_action(name, "image"), "image", message)
 
 
 def check_helper(draft: Draft) -> Iterator[Problem]:
@@ -63,4 +81,4 @@ def check_words(draft: Draft) -> Iterator[Problem]:
             yield error(draft.in_action(name, "cmd"), "cmd", message)
 
 
-CHECKS = (check_users, check_helper, check_plain_words, check_words)
+CHECKS = (check_users, check_images, check_helper, check_plain_words, check_words)

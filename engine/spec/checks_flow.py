@@ -256,6 +256,14 @@ def check_task_limits(draft: Draft) -> Iterator[Problem]:
                 f"{_MOST_TASK_SECONDS}s (7d)"
             )
             yield error(draft.at("tasks", task_name, "timeout"), "timeout", message)
+        is_serial = task.state is not None and task.state.on_conflict == "serialize"
+        if is_serial and (task.max_concurrent_jobs or 1) > 1:
+            message = (
+                f"{task_subject(task_name)} max_concurrent_jobs has no effect: with 'on_conflict:"
+                " serialize' of its state, its jobs run one after the other"
+            )
+            place = draft.at("tasks", task_name, "max_concurrent_jobs")
+            yield warning(place, "no-effect", message)
 
 
 def check_worker_keys(draft: Draft) -> Iterator[Problem]:
@@ -280,6 +288,12 @@ def check_worker_keys(draft: Draft) -> Iterator[Problem]:
                     " (steps of this type never reach a worker)"
                 )
                 yield error(draft.in_step(task, name, key), "forbidden-field", message)
+        if step.priority:
+            message = (
+                f"{step_subject(task, name)} 'priority' has no effect: its action is type"
+                f" '{action.type}' (steps of this type never reach a worker)"
+            )
+            yield warning(draft.in_step(task, name, "priority"), "no-effect", message)
 
 
 def check_step_schedulers(draft: Draft) -> Iterator[Problem]:

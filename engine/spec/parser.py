@@ -12,6 +12,7 @@ from engine.plain import shorten
 from engine.spec import (
     checks_actions,
     checks_agents,
+    checks_approvals,
     checks_artifacts,
     checks_calls,
     checks_containers,
@@ -28,7 +29,7 @@ from engine.spec import (
 )
 from engine.spec.access import read_shared_access
 from engine.spec.actions import read_action
-from engine.spec.checks_walltimes import check_walltimes
+from engine.spec.checks_nodes import check_nodes
 from engine.spec.connections import (
     read_check,
     read_connection,
@@ -145,7 +146,7 @@ def load(
         pass  # already reported
     complete = None if problems.has_errors else _complete(workspace, merged)
     if complete is not None and _has_schedulers(complete):
-        problems.extend(check_walltimes(complete))
+        problems.extend(check_nodes(complete))
     found = problems.in_order()
     return Loaded(complete, with_excerpts(found, files) if found else ())
 
@@ -158,6 +159,8 @@ def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
     yield from checks_names.CHECKS
     if any(action.type == "agent" for action in actions):
         yield from checks_agents.CHECKS
+    if any(map(_asks_people, actions)):
+        yield from checks_approvals.CHECKS
     yield from checks_actions.CHECKS
     yield from checks_inputs.CHECKS
     if workspace.triggers:
@@ -173,6 +176,12 @@ def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
     if any(action.type in ("docker", "pod") or action.runner != "local" for action in actions):
         yield from checks_containers.CHECKS
     yield from checks_templates.CHECKS
+
+
+def _asks_people(action: Action) -> bool:
+    return action.type == "approval" or bool(
+        action.approvers or action.min_approvals != 1 or action.reminders or action.escalation
+    )
 
 
 def _has_schedulers(workspace: Workspace) -> bool:

@@ -32,12 +32,13 @@ OF_SOME = {
         + "    workflow_actions:\n"
         + "      - {trigger_type: on_workflow_start, action_type: run_commands, commands: [date]}",
     ),
-    "a Slurm scheduler": ("walltimes", PLAIN + "slurm_schedulers: {s: {account: lab}}"),
+    "a Slurm scheduler": ("nodes", PLAIN + "slurm_schedulers: {s: {account: lab}}"),
     "artifacts": ("artifacts", TASK + ", artifacts: {paths: ['*']}}}}}"),
     "an image": ("containers", "actions: {a: {type: docker, image: alpine}}"),
     "a pod": ("containers", "actions: {a: {type: pod, image: alpine}}"),
     "a script in a container": ("containers", TASK + ", runner: docker}}}}"),
     "a script in a pod": ("containers", TASK + ", runner: pod}}}}"),
+    "an approval": ("approvals", "actions: {a: {type: approval, message: hello}}"),
     "an agent": ("agents", "actions: {a: {type: agent, provider: p, model: m, prompt: hello}}"),
 }
 

@@ -151,6 +151,23 @@ def test_steps_that_need_longer_than_their_nodes_last_are_named(
     )
 
 
+def test_steps_whose_nodes_nobody_requests_are_named() -> None:
+    ours = HEAD.replace("MORE", "nodes: 1") + (
+        "tasks: {t: {flow: {a: {type: script, script: date, scheduler: gpu}, b: {type: script,"
+        " script: date}}}}\n"
+    )
+    torc = (
+        "name: t\nslurm_schedulers: [{name: gpu, account: a}]\n"
+        "jobs: [{name: a, command: b, scheduler: gpu}, {name: b, command: b}]\n"
+    )
+    for text in (ours, torc):
+        (problem,) = spec.load({"x.yaml": text}).problems
+        assert problem.severity == "warning"
+        assert "no workflow action requests nodes of 'gpu', which alone may run 'a':" in (
+            problem.message
+        )
+
+
 def test_steps_of_torc_files_that_may_use_any_nodes_count_by_the_longest() -> None:
     text = """
 name: x

@@ -240,3 +240,75 @@ def test_an_optional_input_that_a_template_needs_is_told(keys: str, is_told: boo
     assert ("reads input 'n', which may be left out" in told(text)) == is_told, told(text)
     for more in (", required: true", ", default: x"):
         assert "left out" not in told(text.replace("type: string", f"type: string{more}"))
+
+
+@pytest.mark.parametrize(
+    ("image", "wrong"),
+    [
+        ("Bad Image", "there is none"),
+        ("tool:", "there is none"),
+        ("tool:1:2", "there is none"),
+        ("tool@sha256:12", "there is none"),
+        ("ghcr.io/Owner/tool:1", "write it in lower case"),
+        ("$REGISTRY/tool", "there is none"),
+        ("tool", ""),
+        ("Registry.Example.com:5000/a/b-c__d.e:V1.0", ""),
+        ("localhost/tool", ""),
+        ("[::1]:5000/tool", ""),
+        (f"tool:1@sha256:{'a' * 64}", ""),
+        ("{{ input.image }}", ""),
+    ],
+)
+def test_an_image_that_no_registry_has_is_refused(image: str, wrong: str):
+    for kind in ("docker", "pod"):
+        said = told(f"{HEAD}{{type: {kind}, image: '{image}', cmd: pwd}}\n")
+        assert (f"is not the name of an image: {wrong}" in said) if wrong else "name of" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("workdir: a/b", "workdir 'a/b' must begin with '/'"),
+        ("resources: {cpu: 0}", "'cpu' must be a number of CPUs such as 2, 0.5 or 500m, not '0'"),
+        ("resources: {cpu: 0.0m}", "not '0.0m'"),
+        ("resources: {memory: 0Mi}", "'memory' must be an amount such as 512Mi, 4G or 8g"),
+        ("shm_size: 0", "'shm_size' must be an amount such as 512Mi or 2g, not '0'"),
+        ("volumes: {a: /d, b: '/d:ro'}", "volumes 'b' cannot be '/d:ro': that path is taken"),
+        ("resources: {cpu: 0.5, memory: 10Mi}, shm_size: 0.5Gi, volumes: {a: /d, b: /e}", ""),
+    ],
+)
+def test_what_an_engine_would_refuse_or_read_as_no_limit_is_refused(key: str, wrong: str):
+    said = told(f"{HEAD}{{type: docker, image: x, cmd: pwd, {key}}}\n")
+    assert (wrong in said and said.startswith("error")) if wrong else not said, said
+
+
+LATE = "reminders: [3h], escalation: {after: 2h, groups: [g]}"
+
+
+@pytest.mark.parametrize("timeout", ["1h", "2h", "4h"])
+def test_what_comes_after_the_time_out_of_an_approval_is_told_wherever_that_is_said(timeout: str):
+    texts = (
+        f"{HEAD}{{type: approval, message: x, {LATE}, timeout: {timeout}}}\n",
+        f"actions: {{ask: {{type: approval, message: x, {LATE}, timeout: {timeout}}}}}\n"
+        f"{HEAD}{{action: ask}}\n",
+        f"actions: {{ask: {{type: approval, message: x, {LATE}}}}}\n"
+        f"{HEAD}{{action: ask, timeout: {timeout}}}\n",
+    )
+    for text in texts:
+        said = told(text)
+        assert said.count("has no effect: the approval times out") == (2 if timeout != "4h" else 0)
+
+
+def test_a_priority_of_what_no_worker_takes_and_a_limit_beside_serialize_are_told():
+    said = told(f"{HEAD}{{type: approval, message: x, priority: 5}}\n")
+    assert said == (
+        "warning: Task 't' step 'a' 'priority' has no effect: its action is type 'approval' (steps"
+        " of this type never reach a worker)"
+    )
+    assert not told(f"{HEAD}{{type: script, script: x, priority: 5}}\n")
+    for limit, is_told in ((3, True), (1, False)):
+        said = told(
+            f"{HEAD}{{type: script, script: x}}\n    max_concurrent_jobs: {limit}\n"
+            "    state: {on_conflict: serialize}\n"
+        )
+        assert ("max_concurrent_jobs has no effect" in said) == is_told, said
