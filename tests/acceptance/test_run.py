@@ -70,6 +70,19 @@ def test_the_first_example_completes_and_prints_its_result_as_json() -> None:
     assert result["steps"]["shout"]["status"] == "completed"
 
 
+def test_variables_about_other_databases_do_not_keep_it_from_its_own() -> None:
+    others = {
+        "PGSERVICE": "reports",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGCHANNELBINDING": "require",
+        "PGGSSENCMODE": "require",
+        "PGDATESTYLE": "German",
+    }
+    finished = manage("run", "examples/hello", "hello-world", "--input", "name=World", **others)
+    assert finished.returncode == 0, finished.stderr
+
+
 @pytest.mark.long
 def test_a_library_is_fetched_from_its_repository(tmp_path: Path) -> None:
     common = tmp_path / "common"
