@@ -260,7 +260,7 @@ def check_named_connections(draft: Draft) -> Iterator[Problem]:
     """Who names a connection of another type, or one that is nearly called so. Others may be
     stored on the server."""
     connections = draft.workspace.connections
-    for name, uses in uses_of(draft.workspace).items():
+    for name, uses in uses_of(draft.workspace).items() if connections else ():
         found = connections.get(name, {}).get("type")
         hint = did_you_mean(name, connections) if name not in connections else ""
         for use in uses:

@@ -83,6 +83,19 @@ def test_a_worker_with_settings_of_its_own_reads_secrets(tmp_path: Path) -> None
     assert result_of(finished)["output"] == {"a": {"n": 11}}
 
 
+def test_variables_about_other_databases_do_not_keep_it_from_its_own() -> None:
+    others = {
+        "PGSERVICE": "reports",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGCHANNELBINDING": "require",
+        "PGGSSENCMODE": "require",
+        "PGDATESTYLE": "German",
+    }
+    finished = manage("run", "examples/hello", "hello-world", "--input", "name=World", **others)
+    assert finished.returncode == 0, finished.stderr
+
+
 @pytest.mark.long
 def test_a_library_is_fetched_from_its_repository(tmp_path: Path) -> None:
     common = tmp_path / "common"
