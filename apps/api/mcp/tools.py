@@ -268,13 +268,23 @@ def _list_jobs(user: User, given: Arguments) -> Any:
         "task_name": given.get("task_name"),
         "status": status,
     }
-    if workspace := wanted["workspace__name"]:
+    if workspace := given.get("workspace"):
         scope.workspace(user, workspace)
     given_ones = {key: value for key, value in wanted.items() if value}
     found = answers.jobs(user, **given_ones, limit=limit)
-    if not found and workspace and wanted["task_name"]:
-        scope.known_task(user, workspace, wanted["task_name"])
+    if not found and (task := given.get("task_name")):
+        _refuse_unknown(user, workspace, task)
     return {"count": len(found), "jobs": found}
+
+
+def _refuse_unknown(user: User, workspace: str | None, task: str) -> None:
+    """Raises NotFound for a task that is not there, and has left no jobs."""
+    if workspace:
+        scope.known_task(user, workspace, task)
+        return
+    has_left_jobs = scope.jobs(user).filter(task_name=task).exists()
+    if not has_left_jobs and task not in {one["name"] for one in _list_tasks(user, {})}:
+        raise NotFound("Task not found")
 
 
 def _cancel_job(user: User, given: Arguments) -> Any:
