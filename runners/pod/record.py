@@ -22,14 +22,18 @@ NOTHING_LEFT = "_s_leave() { :; }\n"
 _MOST_OUTPUT_BYTES = 2000
 _HEAD = re.compile(r"stroem-log lines=(\d+) output=(none|here|long|unknown)(?: states=(\d+))?\n?")
 
-# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script.
+# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script. A
+# script may have ended before it is waited for: only `wait` tells its code. A signal ends a `wait`
+# with a code of its own, so it is called again; 127 then says that the code was told before.
 _WAIT = """
-_s_child=$!
-trap 'kill -TERM "$_s_child" 2>/dev/null' TERM INT
-_s_code=0
-while kill -0 "$_s_child" 2>/dev/null; do
+_s_child=$! _s_code=
+trap '_s_signal=yes; kill -TERM "$_s_child" 2>/dev/null' TERM INT
+while :; do
+    _s_signal=
     wait "$_s_child"
-    _s_code=$?
+    _s_waited=$?
+    if [ "$_s_waited" -ne 127 ] || [ -z "$_s_code" ]; then _s_code=$_s_waited; fi
+    [ -n "$_s_signal" ] || break
 done
 """
 
