@@ -68,7 +68,7 @@ _s_serve() {{
         _s_reader=$!
         echo "$_s_turn $_s_reader" >"/tmp/turn.$1"
         printf %s "$_s_turn" >&9
-        wait "$_s_reader"
+        wait "$_s_reader" 2>/dev/null  # which says that it was ended
         _s_code=$?
         : >"/tmp/turn.$1"
         if [ "$_s_code" -eq 0 ]; then
