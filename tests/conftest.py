@@ -32,22 +32,6 @@ def fresh_caches() -> None:
     caches.forget()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def acts_that_can_be_searched() -> Iterator[None]:
-    """Whoever notes a new act names it where the audit log is searched, too."""
-    from django.db.models.signals import pre_save
-
-    from apps.audit.kinds import is_known
-    from apps.audit.models import Entry
-
-    def check(instance: Entry, **told: object) -> None:
-        assert is_known(instance.act), f"add '{instance.act}' to apps/audit/kinds.py"
-
-    pre_save.connect(check, sender=Entry)
-    yield
-    pre_save.disconnect(check, sender=Entry)
-
-
 @pytest.fixture
 def broker_url() -> Iterator[str]:
     """A broker of this test process, empty at the test's start (of RabbitMQ, the queue that most
