@@ -32,6 +32,7 @@ OF_SOME = {
         + "    workflow_actions:\n"
         + "      - {trigger_type: on_workflow_start, action_type: run_commands, commands: [date]}",
     ),
+    "letters beyond ASCII": ("names", TASK.replace("a:", "\xe4:") + "}}}}"),
     "artifacts": ("artifacts", TASK + ", artifacts: {paths: ['*']}}}}}"),
     "an image": ("containers", "actions: {a: {type: docker, image: alpine}}"),
     "a pod": ("containers", "actions: {a: {type: pod, image: alpine}}"),
