@@ -189,6 +189,15 @@ class Draft:
     _listed: list[tuple[str, str, Action]] = field(default_factory=list, repr=False)
     sites: list[Any] = field(default_factory=list, repr=False)  # see `sites.find_sites`
 
+    @property
+    def is_ascii(self) -> bool:
+        """Whether all names of sections, steps and inputs are."""
+        groups: list[Iterable[str]] = list(self.sections.values())
+        for task in self.workspace.tasks.values():
+            groups += task.flow, task.input
+        groups += [action.input for action in self.workspace.actions.values()]
+        return all(name.isascii() for group in groups for name in group)
+
     def has(self, section: str, name: str) -> bool:
         return name in self.sections.get(section, {})
 

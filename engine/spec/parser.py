@@ -156,7 +156,8 @@ def _checks_of(draft: Draft) -> Iterator[Callable[[Draft], Iterator[Problem]]]:
     workspace = draft.workspace
     tasks, actions = workspace.tasks.values(), workspace.actions.values()
     yield from checks_flow.CHECKS
-    yield from checks_names.CHECKS
+    if not draft.is_ascii:
+        yield from checks_names.CHECKS
     if any(action.type == "agent" for action in actions):
         yield from checks_agents.CHECKS
     if any(map(_asks_people, actions)):

@@ -560,3 +560,10 @@ def test_a_question_that_nobody_answers_ends_a_command(
     for words in (("secrets", "set", "shop", "PASSWORD"), ("remove_workspace", "shop")):
         assert run(*words) == (130, [], "")
     assert Workspace.objects.filter(name="shop").exists()
+
+
+def test_triggers_without_a_next_run_are_no_empty_table(tmp_path: Path, run: Run) -> None:
+    after = "triggers: {after: {type: job, on_job: {task: main}, task: fragile}}\n"
+    workspace(tmp_path, FLOW + after, "shop")
+    assert "after" in run("triggers", "list", "shop")[1][1]
+    assert run("triggers", "next", "shop") == (0, ["None of these triggers has a next run."], "")

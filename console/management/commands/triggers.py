@@ -55,6 +55,9 @@ class Command(OperatorCommand):
         if not found:
             self.stdout.write("No triggers; workspaces declare them under `triggers:`.")
             return 0
+        if what == "next" and not any(row.next for row in found):
+            self.stdout.write("None of these triggers has a next run.")
+            return 0
         for line in (tables.next_runs if what == "next" else tables.triggers)(found):
             self.stdout.write(line)
         return 0

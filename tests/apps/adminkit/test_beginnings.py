@@ -10,14 +10,10 @@ from django.urls import reverse
 
 from apps.accounts.models import User
 from apps.adminkit import paging
-from apps.approvals import admin as approvals
 from apps.approvals.models import ApprovalRequest
-from apps.artifacts.state import pages as states
 from apps.artifacts.state.keeping import Writer
-from apps.hooks import admin as hooks
 from apps.hooks.models import HookRun
 from apps.jobs.models import Job, Step
-from apps.jobs.pages import job as jobs
 from engine.state import Change
 from tests.apps.artifacts.remembering import remember
 from tests.apps.jobs.builders import Hand, failed, start, workspace
@@ -67,10 +63,10 @@ def test_events_child_jobs_and_requests_of_a_job(
 ) -> None:
     address = reverse("admin:jobs_job_details", args=[job.pk])
     assert "there are more" not in shown(root, address)
-    monkeypatch.setattr(jobs, "MOST_EVENTS", 1)
-    monkeypatch.setattr(jobs, "ROWS", 1)
-    monkeypatch.setattr(approvals, "MOST_REQUESTS", 1)
-    monkeypatch.setattr(approvals, "MOST_CALLS", 1)
+    monkeypatch.setattr("apps.jobs.pages.job.MOST_EVENTS", 1)
+    monkeypatch.setattr("apps.jobs.pages.job.ROWS", 1)
+    monkeypatch.setattr("apps.approvals.admin.MOST_REQUESTS", 1)
+    monkeypatch.setattr("apps.approvals.admin.MOST_CALLS", 1)
     found = shown(root, address)
     assert found.count(FIRST) >= 2
     for heading in ("Child jobs", "Approvals"):
@@ -84,7 +80,7 @@ def test_events_of_a_step(root: Client, job: Job, monkeypatch: pytest.MonkeyPatc
     step = Step.objects.get(job_id=job.pk, name="one")
     address = reverse("admin:jobs_job_step", args=[job.pk, step.pk])
     assert "there are more" not in shown(root, address)
-    monkeypatch.setattr(jobs, "MOST_EVENTS", 1)
+    monkeypatch.setattr("apps.jobs.pages.job.MOST_EVENTS", 1)
     assert FIRST in shown(root, address)
 
 
@@ -95,7 +91,7 @@ def test_hooks_of_a_job(root: Client, job: Job, monkeypatch: pytest.MonkeyPatch)
     assert HookRun.objects.filter(job_id=failing.pk).count() == 2
     address = reverse("admin:jobs_job_details", args=[failing.pk])
     assert "there are more" not in shown(root, address)
-    monkeypatch.setattr(hooks, "MOST", 1)
+    monkeypatch.setattr("apps.hooks.admin.MOST", 1)
     assert FIRST in shown(root, address)
 
 
@@ -104,7 +100,7 @@ def test_the_record_of_a_request(root: Client, job: Job, monkeypatch: pytest.Mon
     address = reverse("admin:approvals_approvalrequest_change", args=[asked.pk])
     root.post(reverse("admin:approvals_decide", args=[asked.pk]), {"decision": "approve"})
     assert "there are more" not in shown(root, address)
-    monkeypatch.setattr(approvals, "MOST_RECORDS", 0)
+    monkeypatch.setattr("apps.approvals.admin.MOST_RECORDS", 0)
     assert "These are the first 0; there are more." in shown(root, address)
 
 
@@ -120,7 +116,7 @@ def test_the_number_of_what_a_search_has_found(
 def test_versions_of_a_state(root: Client, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2):
         remember(job.workspace_id, "main", Change(number, {"n": number}), Writer("upload", by="x"))
-    address = states.address("shop", "main")
+    address = reverse("state", args=["shop", "main"])
     assert "there are more" not in shown(root, address)
-    monkeypatch.setattr(states, "LISTED", 1)
+    monkeypatch.setattr("apps.artifacts.state.pages.LISTED", 1)
     assert NEWEST in shown(root, address)

@@ -33,6 +33,7 @@ OF_SOME = {
         + "      - {trigger_type: on_workflow_start, action_type: run_commands, commands: [date]}",
     ),
     "a Slurm scheduler": ("nodes", PLAIN + "slurm_schedulers: {s: {account: lab}}"),
+    "letters beyond ASCII": ("names", TASK.replace("a:", "\xe4:") + "}}}}"),
     "artifacts": ("artifacts", TASK + ", artifacts: {paths: ['*']}}}}}"),
     "an image": ("containers", "actions: {a: {type: docker, image: alpine}}"),
     "a pod": ("containers", "actions: {a: {type: pod, image: alpine}}"),
