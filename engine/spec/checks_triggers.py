@@ -119,6 +119,19 @@ def check_webhooks(draft: Draft) -> Iterator[Problem]:
             seen[address] = name
 
 
+def check_keys(draft: Draft) -> Iterator[Problem]:
+    """A key that is always the same makes a repeat of whatever comes second."""
+    for name, subject, trigger in _triggers(draft, *TYPES):
+        key = trigger.options.get("idempotency_key")
+        if key and not templating.has_tags(key):
+            message = (
+                f"{subject} idempotency_key '{shorten(key)}' is always the same, so no second job"
+                f" starts within the window: write {{{{ {shorten(key.strip(), 40)} }}}} to have"
+                " it evaluated"
+            )
+            yield warning(draft.at("triggers", name, "idempotency_key"), "literal-key", message)
+
+
 def check_event_sources(draft: Draft) -> Iterator[Problem]:
     for name, subject, trigger in _triggers(draft, "event_source"):
         task = trigger.options["task"]
@@ -257,6 +270,7 @@ CHECKS = (
     check_schedules,
     check_time_zones,
     check_webhooks,
+    check_keys,
     check_event_sources,
     check_consumers,
     check_replies,
