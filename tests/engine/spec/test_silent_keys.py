@@ -379,3 +379,23 @@ def test_a_barrier_that_holds_back_what_it_waits_for_is_refused(
         stuck = "is a barrier that never lifts: it needs 'z', which waits for steps that"
         assert (stuck in said) == is_stuck, said
         assert "error" not in said or is_stuck, said
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ("type: scheduler, cron: '*/5 * * * *', debounce: 5m", "'w' never starts a job: it fires"),
+        ("type: scheduler, cron: '0 8-17 * * *', debounce: 2h", ""),  # at the end of the day
+        ("type: scheduler, cron: '*/5 * * * *', debounce: 4m", ""),
+        ("type: scheduler, cron: '0 0 30 2 *', debounce: 4m", "'w' never fires: no month"),
+        (
+            "type: event_source, target_task: u, restart_policy: never, backoff_secs: 5",
+            "'backoff_secs' has no effect with 'restart_policy: never'",
+        ),
+        ("type: event_source, target_task: u, restart_policy: on_failure, backoff_secs: 5", ""),
+    ],
+)
+def test_a_trigger_that_never_starts_or_never_waits_is_told(keys: str, wanted: str):
+    step = "{flow: {s: {type: script, script: x}}}"
+    said = told(f"tasks: {{t: {step}, u: {step}}}\ntriggers: {{w: {{task: t, {keys}}}}}")
+    assert (wanted in said) if wanted else not said, said
