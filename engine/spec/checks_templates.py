@@ -122,7 +122,7 @@ def _check_condition(site: Site) -> Iterator[Problem]:
                 " text outside of its tags: write the whole condition within one {{ … }}"
             )
             yield warning(site.place, "literal-when", message)
-    elif site.what == "when" and site.text.strip().lower() not in (
+    elif site.what != "tool approval" and site.text.strip().lower() not in (
         "true",
         "false",
         "",
@@ -132,7 +132,7 @@ def _check_condition(site: Site) -> Iterator[Problem]:
         "none",
     ):
         message = (
-            f"{site.subject} when '{shorten(site.text)}' is always true: "
+            f"{site.subject} {site.what} '{shorten(site.text)}' is always true: "
             f"write {{{{ {shorten(site.text.strip(), 40)} }}}} to have it evaluated"
         )
         yield warning(site.place, "literal-when", message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.triggers import TYPES
 
 _MOST_HINTS = 100
+_SAMPLE = 100  # times of a clock
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
@@ -58,7 +60,13 @@ def check_schedules(draft: Draft) -> Iterator[Problem]:
             continue
         place = draft.at("triggers", name, "cron")
         try:
-            cron.times(expression, _ANY_TIME)
+            times = islice(cron.times(expression, _ANY_TIME), _SAMPLE)
+            debounce = trigger.options.get("debounce")
+            if debounce and all(
+                (later - sooner).total_seconds() <= debounce for sooner, later in pairwise(times)
+            ):
+                message = f"{subject} never starts a job: it fires before 'debounce' has passed"
+                yield warning(draft.at("triggers", name, "debounce"), "debounce", message)
             if doubt := cron.doubt(expression):
                 yield warning(place, "cron", f"{subject} cron: {doubt}, as its step is too long")
         except cron.NeverFires as wrong:
@@ -117,6 +125,19 @@ def check_webhooks(draft: Draft) -> Iterator[Problem]:
             yield error(place, "name-collision", message)
         else:
             seen[address] = name
+
+
+def check_keys(draft: Draft) -> Iterator[Problem]:
+    """A key that is always the same makes a repeat of whatever comes second."""
+    for name, subject, trigger in _triggers(draft, *TYPES):
+        key = trigger.options.get("idempotency_key")
+        if key and not templating.has_tags(key):
+            message = (
+                f"{subject} idempotency_key '{shorten(key)}' is always the same, so no second job"
+                f" starts within the window: write {{{{ {shorten(key.strip(), 40)} }}}} to have"
+                " it evaluated"
+            )
+            yield warning(draft.at("triggers", name, "idempotency_key"), "literal-key", message)
 
 
 def check_event_sources(draft: Draft) -> Iterator[Problem]:
@@ -257,6 +278,7 @@ CHECKS = (
     check_schedules,
     check_time_zones,
     check_webhooks,
+    check_keys,
     check_event_sources,
     check_consumers,
     check_replies,

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from engine import dag, templating
 from engine.errors import AuthorError
 from engine.plain import shorten
+from engine.spec.barriers import never_lifted
 from engine.spec.checks_templates import is_template, not_rendered
 from engine.spec.draft import Draft, task_subject
-from engine.spec.model import Place, Problem, WorkflowAction
+from engine.spec.model import Place, Problem, Task, WorkflowAction
 from engine.spec.problems import did_you_mean, error, warning
 from engine.spec.slurm import (
     JOB_TRIGGERS,
@@ -226,6 +227,20 @@ def check_barriers(draft: Draft) -> Iterator[Problem]:
             yield warning(seen.at("trigger_type"), "nodes", f"{subject}: {NODES_FOR_NOTHING}")
 
 
+def check_needs_of_barriers(draft: Draft) -> Iterator[Problem]:
+    for name, task in draft.workspace.tasks.items():
+        for index, needed in never_lifted(task):
+            yield stuck(f"{task_subject(name)} workflow_actions[{index}]", task, index, needed)
+
+
+def stuck(subject: str, task: Task, index: int, needed: str) -> Problem:
+    message = (
+        f"{subject} is a barrier that never lifts: it needs '{shorten(needed)}', which waits for"
+        " steps that the barrier holds back"
+    )
+    return error(task.workflow_actions[index].place, "barrier", message)
+
+
 def check_failures(draft: Draft) -> Iterator[Problem]:
     """A job's status does not wait for its actions: what can only fail it afterwards does not."""
     for seen in _actions(draft):
@@ -271,6 +286,7 @@ CHECKS = (
     check_schedulers,
     check_action_names,
     check_barriers,
+    check_needs_of_barriers,
     check_failures,
     check_places,
     check_commands,

@@ -39,10 +39,12 @@ class Site:
 
 
 def find_sites(draft: Draft) -> Iterator[Site]:
-    """All texts with a template, and every `when`; found once."""
+    """All texts with a template, and every `when` and `filter`; found once."""
     if not draft.sites:
         draft.sites.extend(
-            site for site in _all_sites(draft) if site.has_template or site.what == "when"
+            site
+            for site in _all_sites(draft)
+            if site.has_template or site.what in ("when", "filter")
         )
     yield from draft.sites
 

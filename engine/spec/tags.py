@@ -63,12 +63,12 @@ def chosen_schedulers(task: Task) -> dict[str, tuple[str, ...]]:
     for action in task.workflow_actions:
         if action.trigger_type == "on_jobs_ready":
             for scheduler in schedulers_of(action):
-                for name in _selected(action, task.flow):
+                for name in selected(action, task.flow):
                     found.setdefault(name, {})[scheduler] = None
     return {name: tuple(schedulers) for name, schedulers in found.items()}
 
 
-def _selected(action: WorkflowAction, flow: Mapping[str, Step]) -> Iterator[str]:
+def selected(action: WorkflowAction, flow: Mapping[str, Step]) -> Iterator[str]:
     """Steps of the flow that the action selects; an instance counts as its loop."""
     yield from select_steps(action, flow)
     yield from (
@@ -113,19 +113,19 @@ def _served_early(task: Task) -> frozenset[str]:
             "on_worker_complete",
         ):
             continue
-        waiting.append(_awaited(action, task.flow, graph))
+        waiting.append(awaited(action, task.flow, graph))
     return frozenset(name for name in task.flow if any(name not in awaited for awaited in waiting))
 
 
-def _awaited(
+def awaited(
     action: WorkflowAction, flow: Mapping[str, Step], graph: Mapping[str, Collection[str]]
 ) -> frozenset[str]:
     """Steps that must end before the action fires."""
     if action.trigger_type == "on_jobs_complete":
-        return dag.closure(graph, _selected(action, flow))
+        return dag.closure(graph, selected(action, flow))
     if action.trigger_type == "on_jobs_ready":
         return dag.closure(
-            graph, (needed for name in _selected(action, flow) for needed in graph[name])
+            graph, (needed for name in selected(action, flow) for needed in graph[name])
         )
     return frozenset()
 

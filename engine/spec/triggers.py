@@ -151,12 +151,13 @@ def _read_event_source(entry: Entry) -> dict[str, Any]:
         if amount is not None and amount < 1:
             message = f"{entry.subject} has {key} < 1 (got {amount})"
             entry.problems.error(entry.at(key), "out-of-range", message)
+    policy = entry.choice("restart_policy", ("always", "on_failure", "never"), "always")
+    if policy == "never" and backoff is not None:
+        entry.complain("backoff_secs", "has no effect with 'restart_policy: never'", "no-effect")
     return {
         "target_task": entry.text("target_task"),
         "env": entry.text_mapping("env"),
-        "restart_policy": entry.choice(
-            "restart_policy", ("always", "on_failure", "never"), "always"
-        ),
+        "restart_policy": policy,
         "backoff_secs": 5 if backoff is None else backoff,
         "max_in_flight": flight,
     }

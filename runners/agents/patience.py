@@ -47,7 +47,7 @@ class Patience:
         ends_at = float("inf") if left_s is None else time.monotonic() + left_s
         tries = 0
         while True:
-            self._wait(self._quiet_until - time.monotonic(), ends_at, stop)
+            self._keep_quiet(ends_at, stop, say)
             with self._places.held(stop, ends_at):
                 timeout_s = min(self._request_timeout_s, ends_at - time.monotonic())
                 if timeout_s <= 0:
@@ -60,6 +60,17 @@ class Patience:
             if not failure.is_transient or tries > self._retries:
                 raise _after(failure, tries)
             self._back_off(failure, tries, ends_at, stop, say)
+
+    def _keep_quiet(self, ends_at: float, stop: StopSignal, say: Callable[[str], None]) -> None:
+        """Leave the provider alone for as long as it told any of the conversations."""
+        wait_s = self._quiet_until - time.monotonic()
+        if wait_s <= 0:
+            return
+        told = f"the provider asked to be left alone for {wait_s:.1f} s more"
+        if time.monotonic() + wait_s >= ends_at:
+            raise ModelError(f"{told}, which would be after the step's time-out", is_transient=True)
+        say(told)
+        self._wait(wait_s, ends_at, stop)
 
     def _back_off(
         self,
@@ -75,7 +86,8 @@ class Patience:
             self._quiet_until = max(self._quiet_until, time.monotonic() + wait_s)
         if time.monotonic() + wait_s >= ends_at:
             raise ModelError(
-                f"{failure}; another try in {wait_s:g} s would be after the step's time-out"
+                f"{failure}; another try in {wait_s:g} s would be after the step's time-out",
+                is_transient=True,
             ) from failure
         say(f"{failure}; asking again in {wait_s:.1f} s ({tries} of {self._retries})")
         self._wait(wait_s, ends_at, stop)

@@ -75,7 +75,8 @@ async def request(model: Model, question: Question, timeout_s: float) -> ModelRe
         )
     except ModelAPIError as error:
         raise _refused(error) from error
-    except (AgentRunError, UserError, ValueError) as error:
+    # LookupError: an answer without any choice
+    except (AgentRunError, UserError, ValueError, LookupError) as error:
         raise ModelError(f"the answer cannot be read: {_cut(str(error))}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -158,6 +159,16 @@ def test_a_busy_service_is_asked_again_when_it_says(
 
     assert step_of(job).status == "completed", step_of(job).error
     assert len({seen.key for seen in service.seen}) == 1 and len(service.seen) == 2
+
+
+def test_an_answer_without_a_choice_cannot_be_read(tmp_path: Path, service: Service) -> None:
+    empty = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
+    service.script = lambda seen: Response(json.dumps(empty), content_type="application/json")
+    job = ask(tmp_path, "openai")
+
+    Bench(service.settings()).work()
+
+    assert "provider 'openai': the answer cannot be read" in step_of(job).error
 
 
 def test_tries_end(tmp_path: Path, service: Service) -> None:

@@ -44,6 +44,17 @@ class Model:
         return "answer"
 
 
+class Busy(Model):
+    """Asks to be left alone for so long."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__()
+        self._retry_after_s = retry_after_s
+
+    def ask(self, question: Question, stop: Any, timeout_s: float) -> Any:
+        raise ModelError("slow down", is_transient=True, retry_after_s=self._retry_after_s)
+
+
 QUESTION = Question("k", Dialogue(1, "talk", "", "hello"))
 
 
@@ -103,6 +114,24 @@ def test_who_waits_for_a_place_can_be_stopped_and_is_not_kept_beyond_its_time() 
             raise AssertionError
     with places.held(Stop(), time.monotonic() + 20):
         pass  # neither of them took the place along
+
+
+def test_whoever_shares_a_provider_that_is_to_be_left_alone_is_told_and_not_kept_in_vain() -> None:
+    patience, said = Patience(retries=1, request_timeout_s=9.0), list[str]()
+    with pytest.raises(ModelError, match="another try in 3600 s") as first:
+        patience.ask(Busy(3600), QUESTION, Stop(), left_s=20)
+    began, other = time.monotonic(), Model()
+    wanted = "left alone for 3[56]..[.]. s more, which would be after the step's time-out"
+    with pytest.raises(ModelError, match=wanted) as second:
+        patience.ask(other, QUESTION, Stop(), left_s=20)
+    assert time.monotonic() - began < 10 and not other.given
+    assert first.value.is_transient and second.value.is_transient
+
+    patience = Patience(retries=1, request_timeout_s=9.0)
+    with pytest.raises(ModelError):
+        patience.ask(Busy(3), QUESTION, Stop(), left_s=1)
+    assert patience.ask(other, QUESTION, Stop(), left_s=20, say=said.append) == "answer"
+    assert len(said) == 1 and said[0].startswith("the provider asked to be left alone for")
 
 
 def test_places_are_given_in_the_order_of_coming() -> None:

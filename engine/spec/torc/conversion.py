@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from engine.spec.barriers import never_lifted
+from engine.spec.checks_workflow_actions import stuck
 from engine.spec.draft import Document, Problems, TooManyErrors
 from engine.spec.model import Action, ExitRule, Place, Problem, Retry, Step, Task
 from engine.spec.tags import bind
@@ -83,6 +85,10 @@ def convert(file: str, document: Document) -> Converted:
     if spec is None or problems.has_errors:
         return Converted(name, place, None, {}, problems.in_order())
     task, actions = _build(spec, resolved, file)
+    for index, needed in never_lifted(task):
+        problems.add(stuck(f"actions[{index}]", task, index, needed))
+    if problems.has_errors:
+        return Converted(name, place, None, {}, problems.in_order())
     return Converted(name, place, task, actions, problems.in_order())
 
 

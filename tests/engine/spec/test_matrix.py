@@ -84,7 +84,7 @@ VALUES = {
     "script": "echo", "source": "a.py", "cmd": "x", "entrypoint": "[x]", "command": "[x]", "image": "alpine",
     "runner": "pod", "language": "python", "dependencies": "[x]", "interpreter": "x", "manifest": "{}", "task": "there",
     "provider": "p", "prompt": "x", "system_prompt": "x", "message": "x", "model": "m", "temperature": "1",
-    "tags": "[gpu]", "env": "{A: b}", "timeout": "5m", "input": "{a: {type: string}}", "args": "[x]", "workdir": "x",
+    "tags": "[gpu]", "env": "{A: b}", "timeout": "5m", "input": "{a: {type: string}}", "args": "[x]", "workdir": "/x",
     "resources": "{cpu: 1}", "name": "x", "description": "x", "output": "{a: {type: string}}",
     "limits": "{turns: 5}", "ask_timeout": "1h", "retry": "{max_attempts: 2}", "max_tokens": "5", "max_turns": "5", "tools": "[{task: there}]",
     "shm_size": "1Gi", "user": '"1000:1000"', "platform": "linux/arm64", "pull": "always",

@@ -312,3 +312,90 @@ def test_a_priority_of_what_no_worker_takes_and_a_limit_beside_serialize_are_tol
             "    state: {on_conflict: serialize}\n"
         )
         assert ("max_concurrent_jobs has no effect" in said) == is_told, said
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ("filter: \"body.ref == 'x'\"", "Trigger 'w' filter 'body.ref == 'x'' is always true"),
+        ("filter: 'true'", ""),
+        ("filter: \"{{ body.ref == 'x' }}\"", ""),
+        ("idempotency_key: body.id", "Trigger 'w' idempotency_key 'body.id' is always the same"),
+        ("idempotency_key: '{{ body.id }}'", ""),
+    ],
+)
+def test_text_where_a_trigger_wants_a_template_is_told(keys: str, wanted: str):
+    said = told(
+        "tasks: {t: {flow: {s: {type: script, script: x}}}}\n"
+        f"triggers: {{w: {{type: webhook, task: t, name: w, verify: none, {keys}}}}}"
+    )
+    assert (wanted in said) if wanted else not said, said
+
+
+RUN = "action_type: run_commands, commands: [x]"
+
+
+@pytest.mark.parametrize(
+    ("barrier", "needed", "is_stuck"),
+    [
+        # a -> b -> c, and d
+        ("on_workflow_start", "on_workflow_complete", True),
+        ("on_workflow_start", "on_worker_complete", True),
+        ("on_workflow_start", "on_worker_start", True),
+        ("on_workflow_start", "on_jobs_complete, jobs: [d]", True),
+        ("on_jobs_ready, jobs: [b]", "on_jobs_complete, jobs: [d, c]", True),
+        ("on_jobs_ready, jobs: [b]", "on_jobs_ready, jobs: [c]", True),
+        ("on_jobs_ready, jobs: [b]", "on_workflow_complete", True),
+        ("on_jobs_complete, jobs: [a]", "on_jobs_complete, job_name_regexes: [b]", True),
+        ("on_jobs_ready, jobs: [b]", "on_jobs_complete, jobs: [a, d]", False),
+        ("on_jobs_ready, jobs: [b]", "on_worker_start", False),
+        ("on_jobs_ready, jobs: [b]", "on_jobs_ready, jobs: [b]", False),
+        ("on_jobs_complete, jobs: [a]", "on_jobs_complete, jobs: [a]", False),
+        ("on_jobs_complete, jobs: [c]", "on_jobs_complete, jobs: [d]", False),
+    ],
+)
+def test_a_barrier_that_holds_back_what_it_waits_for_is_refused(
+    barrier: str, needed: str, is_stuck: bool
+):
+    actions = (
+        f"[{{name: x, barrier: true, needs: [y], trigger_type: {barrier}, {RUN}}},"
+        f" {{name: y, needs: [z], trigger_type: on_workflow_start, {RUN}}},"
+        f" {{name: z, trigger_type: {needed}, {RUN}}}]"
+    )
+    ours = (
+        f"{HEAD}{{type: script, script: x}}\n"
+        "      b: {type: script, script: x, depends_on: [a]}\n"
+        "      c: {type: script, script: x, depends_on: [b]}\n"
+        "      d: {type: script, script: x}\n"
+        f"    workflow_actions: {actions}\n"
+    )
+    torc = (
+        "name: t\njobs: [{name: a, command: x}, {name: b, command: x, depends_on: [a]},"
+        " {name: c, command: x, depends_on: [b]}, {name: d, command: x}]\n"
+        f"actions: {actions}\n"
+    )
+    for text in (ours, torc):
+        said = told(text)
+        stuck = "is a barrier that never lifts: it needs 'z', which waits for steps that"
+        assert (stuck in said) == is_stuck, said
+        assert "error" not in said or is_stuck, said
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ("type: scheduler, cron: '*/5 * * * *', debounce: 5m", "'w' never starts a job: it fires"),
+        ("type: scheduler, cron: '0 8-17 * * *', debounce: 2h", ""),  # at the end of the day
+        ("type: scheduler, cron: '*/5 * * * *', debounce: 4m", ""),
+        ("type: scheduler, cron: '0 0 30 2 *', debounce: 4m", "'w' never fires: no month"),
+        (
+            "type: event_source, target_task: u, restart_policy: never, backoff_secs: 5",
+            "'backoff_secs' has no effect with 'restart_policy: never'",
+        ),
+        ("type: event_source, target_task: u, restart_policy: on_failure, backoff_secs: 5", ""),
+    ],
+)
+def test_a_trigger_that_never_starts_or_never_waits_is_told(keys: str, wanted: str):
+    step = "{flow: {s: {type: script, script: x}}}"
+    said = told(f"tasks: {{t: {step}, u: {step}}}\ntriggers: {{w: {{task: t, {keys}}}}}")
+    assert (wanted in said) if wanted else not said, said
