@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import PurePosixPath
 
@@ -363,7 +364,11 @@ def check_approvals(draft: Draft) -> Iterator[Problem]:
     for name, subject, action in draft.actions():
         if action.type not in ("approval", "agent"):
             continue
-        yield from _too_late(subject, action, partial(draft.in_action, name))
+        timed = action
+        if name in draft.inline:  # whose time-out is that of its step
+            task, step = draft.inline[name]
+            timed = replace(action, timeout=draft.workspace.tasks[task].flow[step].timeout)
+        yield from _too_late(subject, timed, partial(draft.in_action, name))
         place = draft.in_action(name, "min_approvals")
         users, groups = action.approvers.get("users", ()), action.approvers.get("groups", ())
         if not 1 <= action.min_approvals <= 100:
