@@ -224,6 +224,12 @@ def _idle_steps(draft: Draft) -> Iterator[Problem]:
             if step.when is not None and not step.when.strip():
                 message = f"{subject} when is empty, which means no: the step is always skipped"
                 yield warning(at("when"), "no-effect", message)
+            if step.timeout and task.timeout and step.timeout.seconds > task.timeout.seconds:
+                message = (
+                    f"{subject} timeout after {step.timeout.seconds:g}s has no effect: the whole"
+                    f" job times out after {task.timeout.seconds:g}s"
+                )
+                yield warning(at("timeout"), "no-effect", message)
             if _is_idle(step.retry):
                 yield warning(at("retry"), "no-effect", f"{subject} {_ONE_ATTEMPT}")
             if isinstance(step.for_each, str) and not _may_be_list(step.for_each):
