@@ -4,6 +4,7 @@
 import base64
 import gc
 import os
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -14,6 +15,8 @@ KEEP_NOTHING = (["run"], ["validate"])
 
 def main() -> None:
     gc.disable()  # until the command is found: a start makes much and leaves no garbage
+    # one who ignores the ends of its children passes that on, and every program seems to succeed
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     handover.settle()
     # so they seal with a key that nobody keeps, and need no place to write; but what `validate
     # --workspace` reads of the database was sealed before

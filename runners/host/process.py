@@ -17,13 +17,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import AuthorError
+from engine.errors import AuthorError, PlatformError
 from runners.base import StopSignal, limit_grace
 from runners.guard import offspring, strays
 from runners.guard.guard import Guard
@@ -311,11 +310,16 @@ class _Supervision:
         if self._place is not None and self._pool is not None:
             offspring.settle(self._pool, self._place)
             self._know_place(self._place)
-        with suppress(ChildProcessError):
+        try:
             status, peak_kib = offspring.reap(self._process)
-            self._process.returncode = os.waitstatus_to_exitcode(status)
-            self._peak_bytes = peak_kib * 1024
-        self._process.wait()
+        except ChildProcessError as error:
+            self._process.wait()  # which would take it for a success
+            raise PlatformError(
+                "the exit code of the step's process is not known: start the worker where SIGCHLD"
+                " is not ignored"
+            ) from error
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        self._peak_bytes = peak_kib * 1024
 
     def _take(self, fd: int, stream: Literal["stdout", "stderr"]) -> None:
         data = os.read(fd, _READ_BYTES)

@@ -103,3 +103,17 @@ def test_ctrl_c_during_the_start_is_no_traceback(program: tuple[str, ...]) -> No
         cwd=ROOT, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, b"", b"")
+
+
+def test_who_starts_it_may_ignore_the_ends_of_its_children() -> None:
+    """Handed on, it lets every program that a worker starts seem to succeed."""
+    line = (
+        "import atexit, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "atexit.register(lambda: print(repr(signal.getsignal(signal.SIGCHLD))))\n"
+        "import manage; manage.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", line, "help"],
+        cwd=ROOT, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == repr(signal.SIG_DFL).encode()

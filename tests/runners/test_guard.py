@@ -452,8 +452,9 @@ def test_many_steps_at_once_are_all_known(tmp_path):
 
 
 def test_a_local_runner_ends_what_dead_workers_left(launch, tmp_path):
-    worker = launch(SLEEPER)
+    worker = launch(SLEEPER, beat_s=60)  # a beat would replace the guard
     os.kill(worker.guard, signal.SIGKILL)
+    until(lambda: is_gone(worker.guard))
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
     assert worker.steps()

@@ -63,6 +63,18 @@ def finish(runner, tmp_path):
     return run
 
 
+def test_a_step_whose_exit_code_nobody_knows_is_no_success(finish, monkeypatch):
+    real = offspring.reap
+
+    def reap(process):
+        os.waitpid(process.pid, 0)  # as another part of the process, or the system itself
+        return real(process)
+
+    monkeypatch.setattr(offspring, "reap", reap)
+    with pytest.raises(PlatformError, match=r"exit code .* is not known: .* SIGCHLD"):
+        finish("exit 3")
+
+
 def test_a_step_inherits_no_open_file_of_the_worker(finish, tmp_path):
     with (tmp_path / "secret").open("w") as file:
         os.set_inheritable(file.fileno(), True)
