@@ -57,7 +57,10 @@ ACTION: Mapping[str, str] = {
     ),
     "tags": "what a worker must offer",
     "env": "environment variables; values are templates",
-    "workdir": "working directory",
+    "workdir": (
+        "working directory: of a script below the workspace, or in containers also an absolute"
+        " path, as always for an image"
+    ),
     "resources": (
         "cpu, memory: limits; num_cpus, num_gpus, num_nodes, runtime: what workers on "
         "Slurm nodes pack by"
