@@ -22,15 +22,23 @@ NOTHING_LEFT = "_s_leave() { :; }\n"
 _MOST_OUTPUT_BYTES = 2000
 _HEAD = re.compile(r"stroem-log lines=(\d+) output=(none|here|long|unknown)(?: states=(\d+))?\n?")
 
-# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script.
+# Process 1 ignores signals by default: this shell is process 1 and passes TERM on to the script. It
+# may have reaped a quick script before it waits: `wait` knows its code, `kill -0` finds nobody. A
+# wait that a signal ended says more than 128; the next one knows the code, or 127 if it was known.
 _WAIT = """
 _s_child=$!
 trap 'kill -TERM "$_s_child" 2>/dev/null' TERM INT
-_s_code=0
+wait "$_s_child"
+_s_code=$?
 while kill -0 "$_s_child" 2>/dev/null; do
     wait "$_s_child"
     _s_code=$?
 done
+if [ "$_s_code" -gt 128 ]; then
+    wait "$_s_child"
+    _s_again=$?
+    [ "$_s_again" -eq 127 ] || _s_code=$_s_again
+fi
 """
 
 # The script writes into a pipe that tee copies to the log, to a counter and to a filter. Processes
