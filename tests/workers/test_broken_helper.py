@@ -158,7 +158,10 @@ def test_who_waits_in_a_pipe_of_the_steps_goes_on(bench: Bench, end: str) -> Non
 
 
 @pytest.mark.long
-def test_who_waits_for_a_turn_is_told_that_the_directory_is_gone(bench: Bench) -> None:
+def test_who_waits_for_a_turn_is_told_that_the_directory_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipes, "QUESTION_S", 60.0)
     bench.take()
     process = bench.start(COUNT)
     until(lambda: _waits_for_a_turn(process))
