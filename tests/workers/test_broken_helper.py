@@ -38,7 +38,7 @@ DAMAGE = {
 @pytest.fixture(name="bench")
 def bench_of_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(pipes, "LOOK_S", 0.05)
-    monkeypatch.setattr(pipes, "QUESTION_S", 0.3)
+    monkeypatch.setattr(pipes, "QUESTION_S", 1.0)
     made = Bench(tmp_path)
     yield made
     made.helper.close()
