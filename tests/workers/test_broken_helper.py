@@ -38,7 +38,7 @@ DAMAGE = {
 @pytest.fixture(name="bench")
 def bench_of_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(pipes, "LOOK_S", 0.05)
-    monkeypatch.setattr(pipes, "QUESTION_S", 0.3)
+    monkeypatch.setattr(pipes, "QUESTION_S", 1.0)
     made = Bench(tmp_path)
     yield made
     made.helper.close()
@@ -158,7 +158,10 @@ def test_who_waits_in_a_pipe_of_the_steps_goes_on(bench: Bench, end: str) -> Non
 
 
 @pytest.mark.long
-def test_who_waits_for_a_turn_is_told_that_the_directory_is_gone(bench: Bench) -> None:
+def test_who_waits_for_a_turn_is_told_that_the_directory_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipes, "QUESTION_S", 60.0)
     bench.take()
     process = bench.start(COUNT)
     until(lambda: _waits_for_a_turn(process))

@@ -87,7 +87,7 @@ def test_turns_that_are_lost_or_stand_still_come_back(
     cd /.stroem-step
     take() { dd bs=8 count=1 <free 2>/dev/null; }
     stroem-step state set k before
-    { take; take; take; } >/dev/null  # as one that is killed
+    for i in 1 2 3; do take >/dev/null; done  # as one that is killed
     { printf '2\\0state'; sleep 300; } >"$(take).in" &
     stroem-step state set k lost
     head -c 50000 /dev/zero | tr '\\0' 9 >free
