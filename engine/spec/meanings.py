@@ -62,8 +62,8 @@ ACTION: Mapping[str, str] = {
         " path, as always for an image"
     ),
     "resources": (
-        "cpu, memory: limits; num_cpus, num_gpus, num_nodes, runtime: what workers on "
-        "Slurm nodes pack by"
+        "cpu, memory: limits of containers and pods; memory, num_cpus, num_gpus, num_nodes, "
+        "runtime: what workers on Slurm nodes pack by"
     ),
     "on_worker_lost": "fail (default) or retry",
     "timeout": "for each attempt: at most 24h, of an approval 30d",
