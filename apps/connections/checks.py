@@ -13,6 +13,7 @@ from apps.jobs.flow import blueprints
 from apps.jobs.flow.starting import Origin
 from apps.jobs.log import cursors
 from apps.jobs.models import Job
+from apps.jobs.values import CHECKS
 from apps.workspaces.connections import Listed, connections_in
 from apps.workspaces.models import Revision, Workspace
 from apps.workspaces.revisions import definition_of
@@ -29,7 +30,7 @@ SHOWN_LINES = 30
 
 def task_of(name: str) -> str:
     """What its jobs run, for rights on them: no task of the files."""
-    return f"_check:{name}"
+    return f"{CHECKS}{name}"
 
 
 def find(workspace: Workspace, name: str) -> tuple[Listed, Definition]:

@@ -21,6 +21,7 @@ from apps.jobs.flow.contexts import Told, redact_report
 from apps.jobs.models import Job
 from apps.jobs.transitions import claims, rows
 from apps.jobs.transitions.claims import Completion
+from apps.jobs.values import CHECKS
 from apps.jobs.values import ActionMaterial as ActionMaterial
 from apps.jobs.values import Claim as Claim
 from apps.jobs.values import Finished as Finished
@@ -32,6 +33,7 @@ from apps.jobs.values import TagSetRef as TagSetRef
 from apps.workspaces.models import Revision
 from apps.workspaces.revisions import (
     connections_of,
+    look_again,
     secret_values,
     secrets_of,
     sensitive_of,
@@ -175,6 +177,8 @@ def material(claim: Claim) -> Material | ActionMaterial:
 
 def _material_of_step(claim: Claim) -> Material:
     """What is needed to render the claimed step's order."""
+    if claim.task_name.startswith(CHECKS):  # of what was stored a moment ago, perhaps
+        look_again(claim.revision_id)
     plan = blueprints.load(claim.blueprint_id)
     node = plan.nodes[claim.base]
     given, hidden = contexts.opened(claim.job_input)

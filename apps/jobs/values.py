@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from apps.workspaces.merging import Stored
     from engine.state import Left, Seen
 
+CHECKS = "_check:"  # begins what checks of connections run, which is no task of the files
+
 
 @dataclass(frozen=True, slots=True)
 class TagSetRef:

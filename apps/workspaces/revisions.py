@@ -271,6 +271,12 @@ def forget_secrets(workspace_id: int) -> None:
             del _looked_at[revision_id]
 
 
+def look_again(revision_id: int) -> None:
+    """Ask the database at the next use, instead of within LOOK_AGAIN_S."""
+    with _lock:
+        _looked_at.pop(revision_id, None)
+
+
 def _id(revision: Revision | int) -> int:
     return revision if isinstance(revision, int) else int(revision.pk)
 

@@ -74,6 +74,19 @@ def test_a_check_is_a_job_with_the_values_of_the_connection(shop: Workspace) -> 
     assert "no route to stored.internal" in page and "Check the connection" not in page
 
 
+def test_a_check_sees_what_another_process_has_stored_a_moment_ago(
+    shop: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would say of the earlier values that they work."""
+    connections_of(shop.current_id)  # as of now, there is none
+    monkeypatch.setattr("apps.workspaces.revisions.forget_secrets", lambda workspace_id: None)
+    connections.store(shop, "main", "db", GIVEN, by="a")
+    caller(Role.OPERATOR).post(f"{API}/main/check")
+    material = ledger.material(Hand().take("check"))
+    assert isinstance(material, ledger.Material)
+    assert material.connections["main"]["host"] == "stored.internal"
+
+
 def test_what_cannot_be_checked_says_why(shop: Workspace) -> None:
     operator = caller(Role.OPERATOR)
     answer = operator.post(f"{API}/loose/check")
