@@ -15,18 +15,6 @@ from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.utils.module_loading import import_string
 
-# How libpq finds and treats the databases of whoever starts us. Ours is given by its whole address.
-_OF_OTHER_DATABASES = """
-    PGSERVICE PGSERVICEFILE PGHOSTADDR PGTARGETSESSIONATTRS PGSSLMODE PGGSSENCMODE PGCHANNELBINDING
-    PGREQUIREAUTH PGREQUIREPEER PGOPTIONS PGDATESTYLE PGTZ PGCLIENTENCODING
-""".split()
-
-
-def forget_others() -> None:
-    """Call this before a database of ours is started: such variables would keep us from it."""
-    for name in _OF_OTHER_DATABASES:
-        os.environ.pop(name, None)
-
 
 def use(db_url: str, broker_url: str, data_dir: Path | None = None) -> None:
     """Use them here and in the environment of child processes. Call this before anything is stored

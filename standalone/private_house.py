@@ -31,7 +31,7 @@ WORKER_STOPS_WITHIN_S = 3.0
 def private_house(worker_config: str | None, *, has_agents: bool = False) -> Iterator[Child]:
     """Start private servers and point this process at them until the end; yields the worker. Use it
     once per process. `has_agents`: also start the process for agents."""
-    addresses.forget_others()
+    settings.FORGET_OTHER_DATABASES()
     lifeline = Lifeline()
     pair: TemporaryPair | None = None
     try:

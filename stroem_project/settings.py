@@ -146,7 +146,25 @@ SESSION = (
     "lock_timeout=10s",
     "plan_cache_mode=force_generic_plan",
     "jit=off",
+    "datestyle=ISO",
 )
+# What libpq is told of the databases of whoever starts us, and of how these show their values.
+_OF_OTHER_DATABASES = """
+    PGSERVICE PGSERVICEFILE PGHOSTADDR PGTARGETSESSIONATTRS PGSSLMODE PGGSSENCMODE PGCHANNELBINDING
+    PGREQUIREAUTH PGREQUIREPEER PGOPTIONS PGCLIENTENCODING
+""".split()
+for _name in ("PGDATESTYLE", "PGTZ"):  # they would go before `SESSION`
+    os.environ.pop(_name, None)
+
+
+def forget_other_databases() -> None:
+    """Where the database is one of ours, which its whole address names."""
+    for name in _OF_OTHER_DATABASES:
+        os.environ.pop(name, None)
+
+
+if STROEM.is_one_machine:
+    forget_other_databases()
 
 
 _POOL = os.environ.get("STROEM_DB_POOL", "16")
@@ -221,9 +239,10 @@ STORAGES = {
 DATABASES = {"default": database_settings(STROEM.db.url)}
 BROKER_URL = STROEM.broker.url
 CELERY_APP = "stroem_project.celery.app"  # imported by the first process that needs it
-# For `standalone`, which starts servers itself: how to use them, which settings were given, where
-# to write its servers' addresses, and how to allow libraries.
+# For `standalone`, which starts servers itself: how to use them and nobody else's, which settings
+# were given, where to write its servers' addresses, and how to allow libraries.
 DATABASE_AT = database_settings
+FORGET_OTHER_DATABASES = forget_other_databases
 ANY_LIBRARY = stroem_config.any_library
 STROEM_GIVEN = stroem_config.given
 PAIR_FILE = stroem_config.pair_file(STROEM.data_dir)

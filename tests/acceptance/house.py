@@ -43,6 +43,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+# as somebody who works with PostgreSQL may have set
+OF_OTHER_DATABASES = {
+    "PGSERVICE": "reports",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCHANNELBINDING": "require",
+    "PGGSSENCMODE": "require",
+    "PGDATESTYLE": "German",
+}
+
+
 def manage(
     *arguments: str, timeout_s: float = 60, **environment: str
 ) -> subprocess.CompletedProcess[str]:

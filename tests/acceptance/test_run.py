@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.house import ROOT, manage, plain_environment
+from tests.acceptance.house import OF_OTHER_DATABASES, ROOT, manage, plain_environment
 from tests.apps.workspaces.test_libraries import commit
 from tests.standalone.processes import eventually, mentions
 
@@ -84,15 +84,8 @@ def test_a_worker_with_settings_of_its_own_reads_secrets(tmp_path: Path) -> None
 
 
 def test_variables_about_other_databases_do_not_keep_it_from_its_own() -> None:
-    others = {
-        "PGSERVICE": "reports",
-        "PGHOSTADDR": "192.0.2.1",
-        "PGTARGETSESSIONATTRS": "standby",
-        "PGCHANNELBINDING": "require",
-        "PGGSSENCMODE": "require",
-        "PGDATESTYLE": "German",
-    }
-    finished = manage("run", "examples/hello", "hello-world", "--input", "name=World", **others)
+    given = ("examples/hello", "hello-world", "--input", "name=World")
+    finished = manage("run", *given, **OF_OTHER_DATABASES)
     assert finished.returncode == 0, finished.stderr
 
 

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from stroem_project.config import load
-from tests.acceptance.house import ROOT, Up, free_port, manage
+from tests.acceptance.house import OF_OTHER_DATABASES, ROOT, Up, free_port, manage
 from tests.standalone.processes import eventually, guard_of, is_alive
 
 ENDS_WITHIN_S = 10.0
@@ -61,6 +61,24 @@ def database_of(up: Up) -> str:
     url = load({"STROEM__DATA_DIR": str(up.data_dir)}).db.url
     assert url is not None
     return url
+
+
+def test_commands_beside_it_use_its_database_whatever_libpq_is_told_of_others(up: Up) -> None:
+    for variables in ({"PGDATESTYLE": "German"}, OF_OTHER_DATABASES):
+        said = manage("workers", STROEM__DATA_DIR=str(up.data_dir), **variables)
+        assert said.returncode == 0 and "live" in said.stdout, said
+
+
+def test_times_of_a_named_database_are_read_however_others_want_them(up: Up) -> None:
+    url = database_of(up)
+    said = manage("workers", STROEM__DB__URL=url, PGDATESTYLE="German", PGTZ="Asia/Tokyo")
+    assert said.returncode == 0 and "live" in said.stdout, said
+    with psycopg.connect(url, autocommit=True) as link:
+        link.execute("ALTER ROLE CURRENT_USER SET datestyle = 'German'")
+        try:
+            assert manage("workers", STROEM__DB__URL=url).returncode == 0
+        finally:
+            link.execute("ALTER ROLE CURRENT_USER RESET datestyle")
 
 
 def test_it_says_where_to_go_and_how_to_sign_in_and_ctrl_c_ends_it_all(start: Start) -> None:

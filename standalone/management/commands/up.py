@@ -137,7 +137,7 @@ class Command(OurCommand):
         if db_url or place is None:
             self._say("database: the server named by the settings")
         else:
-            addresses.forget_others()
+            settings.FORGET_OTHER_DATABASES()
             self._say(f"database: ready after {supervisor.start(place.database()):.1f} s")
             postgres.create_database(place.cluster)
             db_url = place.cluster.url()
