@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -96,10 +97,7 @@ def task(request: HttpRequest, workspace: str, name: str) -> HttpResponse:
     """One task: description, recent jobs, and the form that starts it. `from=` prefills the input
     of a job."""
     row, definition, of, held = _found(request, workspace, name)
-    wanted = request.GET.get("from", "")
-    source = _source(row, name, wanted)
-    if wanted and source is None:
-        messages.warning(request, "The job to begin with is not one of this task, or is gone.")
+    source = _source(request, row, name)
     if source is not None:
         insist(held, Right.INPUTS)
     may_start = of.manual and Right.RUN in held
@@ -160,15 +158,17 @@ def _found(
     return row, definition, definition.tasks[name], held
 
 
-def _source(row: Workspace, name: str, text: str) -> Job | None:
-    try:
-        return (
-            Job.objects.filter(pk=UUID(text), workspace=row, task_name=name).first()
-            if text
-            else None
-        )
-    except ValueError:
+def _source(request: HttpRequest, row: Workspace, name: str) -> Job | None:
+    """The job whose input the form begins with; a note if there is none of this task."""
+    wanted = request.GET.get("from", "")
+    if not wanted:
         return None
+    found = None
+    with suppress(ValueError):
+        found = Job.objects.filter(pk=UUID(wanted), workspace=row, task_name=name).first()
+    if found is None:
+        messages.warning(request, "The job to begin with is not one of this task, or is gone.")
+    return found
 
 
 def _start(
