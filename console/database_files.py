@@ -18,7 +18,7 @@ class Files:
         return [
             port.ArtifactLine(
                 one.name, one.step_name, one.content_type, one.size_bytes, one.created_at,
-                one.blob.digest,
+                one.blob.digest, one.is_program,
             )
             for one in shelf.of_job(job_id).select_related("blob")
         ]  # fmt: skip

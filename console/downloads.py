@@ -27,6 +27,9 @@ def download(platform: Platform, job_id: UUID, one: ArtifactLine, place: Path) -
                 file.write(piece)
         if digest.hexdigest() != one.digest:
             raise PlatformError(f"{one.name} did not arrive as it was stored: try again")
+        if one.is_program:  # for whoever may read it
+            mode = part.stat().st_mode
+            part.chmod(mode | (mode & 0o444) >> 2)
         os.replace(part, place)
     except OSError as error:
         raise PlatformError(f"{place} cannot be written: {error.strerror or error}") from error

@@ -324,6 +324,7 @@ class ArtifactLine:
     size_bytes: int
     created_at: datetime
     digest: str
+    is_program: bool
 
 
 class Platform(Protocol):

@@ -127,7 +127,7 @@ class Remote:
         return [
             port.ArtifactLine(
                 one["name"], one["step_name"], one["content_type"], one["size_bytes"],
-                _time(one["created_at"]), one["digest"],
+                _time(one["created_at"]), one["digest"], one.get("is_program", False),
             )
             for one in self._server.get("jobs", job_id, "artifacts")
         ]  # fmt: skip

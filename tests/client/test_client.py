@@ -17,6 +17,7 @@ import pytest
 
 from apps.accounts import devices
 from apps.accounts.models import Role, User
+from apps.artifacts.models import Artifact
 from apps.artifacts.state.keeping import Writer
 from apps.fleet.models import Worker
 from apps.fleet.vitals import ClockTimestamp
@@ -383,15 +384,17 @@ def test_files_of_a_job_are_listed_and_downloaded_by_both_programs(
     job = start(Workspace.objects.get(name="shop"), "asking")
     data = os.urandom(700_000)
     shelve(job, "gate", {"dir/data.bin": data, "a.txt": b"text"})
+    Artifact.objects.filter(job_id=job.pk, name="dir/data.bin").update(is_program=True)
     listed = same(house, laptop, "artifacts", str(job.pk))
     assert listed[1].split()[:3] == ["dir/data.bin", "gate", "application/octet-stream"]
     assert json.loads(same(house, laptop, "artifacts", str(job.pk), "--json")[1])["size_bytes"] == 4
     for program in (laptop.lines, lambda *words: same(house, laptop, *words)):
         target = tmp_path / "target"
         program("artifacts", str(job.pk), "dir/data.bin", "-o", str(target))
-        assert target.read_bytes() == data
+        assert target.read_bytes() == data and os.access(target, os.X_OK)
     laptop.lines("artifacts", str(job.pk), "--all", "-o", str(tmp_path / "all"))
     assert (tmp_path / "all" / "gate" / "dir" / "data.bin").read_bytes() == data
+    assert not os.access(tmp_path / "all" / "gate" / "a.txt", os.X_OK)
     said = laptop.complaint("artifacts", str(job.pk), "dir/data.bni")
     assert "has no artifact 'dir/data.bni'" in said and "did you mean 'dir/data.bin'?" in said
 

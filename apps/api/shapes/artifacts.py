@@ -17,6 +17,7 @@ class ArtifactShape(Shape[Artifact]):
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     digest = serializers.CharField(source="blob.digest", help_text="SHA-256")
+    is_program = serializers.BooleanField(help_text="Whether the step had made it executable")
     url = serializers.SerializerMethodField(help_text="Relative to the server")
 
     def get_url(self, row: Artifact) -> str:

@@ -95,6 +95,8 @@ def test_all_come_as_one_zip(job: Job) -> None:
     shelve(job, "build", {"a/b.txt": b"one" * 1000, "c.bin": b"\0" * 700_000})
     shelve(job, "test", {"a/b.txt": b"two"})
     Artifact.objects.filter(name="c.bin").update(is_program=True)
+    listed = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}/artifacts").json()
+    assert [one["is_program"] for one in listed] == [False, True, False]
     answer = caller(Role.VIEWER).get(f"/api/jobs/{job.pk}/artifacts.zip")
     assert answer["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(body(answer))) as found:
