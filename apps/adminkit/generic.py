@@ -35,6 +35,8 @@ else:
         """Only lookups of declared filters reach the database. Django lets an address ask for any
         lookup on a model's own fields, regular expressions included."""
 
+        list_title = ""  # of the list, if not the name of what it lists
+
         def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
             return lookup in {
                 name for each in self.get_list_filter(request) for name in _parameters(each)
@@ -42,8 +44,9 @@ else:
 
         def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
             # Django's own, “Select job to change”, is no name for a tab of a browser
-            title = capfirst(self.model._meta.verbose_name_plural)  # type: ignore[attr-defined]  # of a mixin
-            return super().changelist_view(request, {"title": title, **(extra_context or {})})  # type: ignore[misc]  # the same
+            name = self.list_title or self.model._meta.verbose_name_plural  # type: ignore[attr-defined]  # of a mixin
+            context = {"title": capfirst(name), **(extra_context or {})}
+            return super().changelist_view(request, context)  # type: ignore[misc]  # the same
 
         def get_changelist_instance(self, request: Any) -> Any:
             """Says so where a filter has a value that it does not offer, as of a link by hand."""

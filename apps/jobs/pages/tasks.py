@@ -167,7 +167,9 @@ def _source(request: HttpRequest, row: Workspace, name: str) -> Job | None:
     with suppress(ValueError):
         found = Job.objects.filter(pk=UUID(wanted), workspace=row, task_name=name).first()
     if found is None:
-        messages.warning(request, "The job to begin with is not one of this task, or is gone.")
+        messages.warning(
+            request, "This task has no job with the id in the address: nothing is filled in."
+        )
     return found
 
 

@@ -17,15 +17,13 @@ from tests.apps.approvals.gates import gate, operator
 def test_a_list_is_called_by_what_it_lists(client: Client, tmp_path: Path) -> None:
     gate(tmp_path)  # secrets need a workspace
     client.force_login(operator(is_superuser=True))
-    assert (
-        client.get("/admin/", secure=True).status_code == 200
-    )  # the first request finds the pages
-    lists = {
-        f"/admin/{meta.app_label}/{meta.model_name}/": str(meta.verbose_name_plural)
-        for meta in (model._meta for model in admin.site._registry)
-    }
-    for address, name in lists.items():
-        page = unescape(client.get(address, secure=True).content.decode())
-        titles = re.findall(r"<title>\s*([^<]*?)\s*</title>", page)
-        assert titles == [f"{name[0].upper()}{name[1:]} | Stroem"], address
-    assert "/admin/jobs/job/" in lists
+    client.get("/admin/", secure=True)  # the first request finds the pages
+    names = {}
+    for model, page in admin.site._registry.items():
+        address = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        text = unescape(client.get(address, secure=True).content.decode())
+        (names[address],) = re.findall(r"<title>\s*([^<]*?) \| Stroem\s*</title>", text)
+        assert re.findall(r"<h1[^>]*>([^<]*)</h1>", text) == [names[address]], address
+        title = str(getattr(page, "list_title", "") or model._meta.verbose_name_plural)
+        assert names[address].lower() == title.lower()
+    assert names["/admin/jobs/job/"] == "Jobs" and names["/admin/audit/entry/"] == "Audit log"

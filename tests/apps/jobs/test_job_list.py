@@ -150,7 +150,7 @@ def test_the_state_of_a_failed_job_names_the_step_that_failed(tmp_path: Path) ->
 
 def test_a_job_to_begin_with_that_is_not_there_is_told(tmp_path: Path, root: Client) -> None:
     job = start(workspace(tmp_path, FLOW, "shop"))
-    said = "The job to begin with is not one of this task, or is gone."
+    said = "This task has no job with the id in the address: nothing is filled in."
     assert said not in text(root, f"/admin/tasks/shop/main/?from={job.pk}")
     for wrong in ("x", "00000000-0000-0000-0000-000000000000"):
         assert text(root, f"/admin/tasks/shop/main/?from={wrong}").count(said) == 1
